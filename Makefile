@@ -1,0 +1,32 @@
+# Everything works from a bare Python 3.11: the environment is made when it is first needed.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow check bench clean
+
+demo: .venv/ready
+	$(BIN)/ddim demo
+
+test: .venv/ready-test
+	$(BIN)/python -m pytest -n 2
+
+test-slow: .venv/ready-test
+	$(BIN)/python -m pytest -m slow
+
+check: .venv/ready-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf .venv build *.egg-info src/*.egg-info .pytest_cache .ruff_cache
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/ready: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/ready-test: .venv/ready
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test,dev]"
+	touch $@

@@ -1,0 +1,66 @@
+"""Files that are whole or absent: written under a temporary name, then renamed."""
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from ddim.errors import InputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary name beside `path`; renamed to `path` on success, removed on any failure.
+
+    A full disk or a folder that cannot be written becomes an InputError, and what was at `path` stays.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield part
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except Exception as error:
+        raise refused(path, error) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def appending(path: Path) -> Iterator[TextIO]:
+    """Open `path` to add to it; what the disk refuses becomes an InputError."""
+    try:
+        with open(path, "a") as file:
+            yield file
+    except OSError as error:
+        raise refused(path, error) from error
+
+
+def refused(path: Path, error: Exception) -> Exception:
+    """An InputError for what the disk refused; any other error as it was."""
+    # safetensors keeps only the text of the system's error, with its number.
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    number = int(told[1]) if told else getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return InputError(f"{path}: no room to write it ({os.strerror(number)}); free some space and try again")
+    if number is not None:
+        return InputError(f"{path}: cannot be written ({os.strerror(number)})")
+    return error
+
+
+def folder(path: Path) -> Path:
+    """Make `path` a folder that can be written, or raise InputError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise InputError(f"{path}: is a file; name a folder") from None
+    except NotADirectoryError:
+        raise InputError(f"{path}: part of this path is a file; name a folder") from None
+    except OSError as error:
+        raise refused(path, error) from error
+    if not os.access(path, os.W_OK):
+        raise InputError(f"{path}: cannot be written (permission denied); name another folder")
+    return path

@@ -1,0 +1,44 @@
+"""The one progress bar: on stderr, with rate and time left. rich is imported when a bar is first drawn."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+@contextmanager
+def progress(
+    what: str, total: int, unit: str = "step", done: int = 0, show: bool = True
+) -> Iterator[Callable[..., None]]:
+    """A bar over `total` units. Yields `advance(n=1, note="")`, where `note` is shown at the end of the line."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(
+        *columns, console=Console(stderr=True), refresh_per_second=4, speed_estimate_period=10, disable=not show
+    ) as bars:
+        task = bars.add_task(what, total=total, completed=done, rate="", note="")
+
+        def advance(n: int = 1, note: str | None = None) -> None:
+            speed = bars.tasks[task].speed
+            rate = f"{speed:.3g} {unit}/s" if speed else ""
+            bars.update(task, advance=n, rate=rate, **({} if note is None else {"note": note}))
+
+        yield advance
+
+
+def track(items: Iterable[Item], what: str, total: int, unit: str = "step") -> Iterator[Item]:
+    """Iterate under a bar."""
+    with progress(what, total, unit) as advance:
+        for item in items:
+            yield item
+            advance()

@@ -1,0 +1,99 @@
+"""Noise schedules and time grids.
+
+A schedule is one float64 vector `abar` of T+1 signal levels, with `abar[0] == 1` (data). A time grid is a falling list
+of distinct times that ends at 0. The network's own index is t−1; only `ddim.model` knows that.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from ddim.errors import InputError, choose
+
+
+def from_betas(betas: Tensor) -> Tensor:
+    """abar from β_1..β_T: ᾱ_t = ∏_{i≤t} (1 − β_i). (T,) -> (T+1,) float64."""
+    return torch.cat([torch.ones(1, dtype=torch.float64), (1 - betas.double()).cumprod(0)])
+
+
+def linear(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -> Tensor:
+    """DDPM's schedule, and the paper's: β linear from `beta_1` to `beta_T`. Returns (T+1,) float64."""
+    return from_betas(torch.linspace(beta_1, beta_T, T, dtype=torch.float64))
+
+
+def scaled_linear(T: int = 1000, beta_1: float = 8.5e-4, beta_T: float = 0.012) -> Tensor:
+    """√β linear (latent diffusion, Rombach et al. 2022). Returns (T+1,) float64."""
+    return from_betas(torch.linspace(beta_1**0.5, beta_T**0.5, T, dtype=torch.float64) ** 2)
+
+
+def cosine(T: int = 1000, offset: float = 0.008, beta_max: float = 0.999) -> Tensor:
+    """ᾱ_t ∝ cos²((t/T + offset)/(1 + offset)·π/2), β at most `beta_max` (Nichol & Dhariwal 2021, eq. 17).
+
+    Returns (T+1,) float64.
+    """
+    angle = (torch.linspace(0, 1, T + 1, dtype=torch.float64) + offset) / (1 + offset) * math.pi / 2  # (T+1,)
+    level = angle.cos() ** 2
+    return from_betas((1 - level[1:] / level[:-1]).clamp(max=beta_max))
+
+
+SCHEDULES: dict[str, Callable[..., Tensor]] = {"linear": linear, "scaled-linear": scaled_linear, "cosine": cosine}
+
+
+def _linear_times(T: int, S: int) -> list[int]:
+    """τ_i = ⌊c i⌋ with c = T/S (paper, D.2)."""
+    return [T * i // S for i in range(1, S + 1)]
+
+
+def _quadratic_times(T: int, S: int) -> list[int]:
+    """τ_i = ⌊c i²⌋ with c = T/S² (paper, D.2).
+
+    Near 0 the parabola is flatter than one time a step; there the grid walks i itself, so that all S times are
+    distinct. It leaves that line for good at i = 1/c, after which ⌊c i²⌋ rises by at least one a step.
+    """
+    return [max(T * i * i // S**2, i) for i in range(1, S + 1)]
+
+
+def _official_linear_times(T: int, S: int) -> list[int]:
+    """The official code's `range(0, T, T // S)` of 0-based indices. Longer than S when S does not divide T."""
+    return [k + 1 for k in range(0, T, T // S)]
+
+
+def _official_quadratic_times(T: int, S: int) -> list[int]:
+    """The official code's `int(linspace(0, √(0.8 T), S)²)` of 0-based indices, repeats dropped. Tops out at 0.8 T."""
+    roots = torch.linspace(0, (0.8 * T) ** 0.5, S, dtype=torch.float64)
+    return sorted({int(root**2) + 1 for root in roots.tolist()})
+
+
+SPACINGS: dict[str, Callable[[int, int], list[int]]] = {
+    "linear": _linear_times,
+    "quadratic": _quadratic_times,
+    "official-linear": _official_linear_times,
+    "official-quadratic": _official_quadratic_times,
+}
+
+
+def times(T: int, steps: int, spacing: str = "linear") -> list[int]:
+    """The grid τ_S > … > τ_1 > τ_0 = 0 for `steps` network evaluations out of T levels (paper, section 4.2 and D.2).
+
+    `linear` and `quadratic` start at T and are `steps + 1` long for every 1 ≤ steps ≤ T. The `official-` grids
+    reproduce the official code's indices exactly, and may be longer or shorter. Raises InputError.
+    """
+    grid = choose("spacing", spacing, SPACINGS)
+    if not 1 <= steps <= T:
+        raise InputError(f"steps must be from 1 to {T}, the model's number of noise levels; got {steps}")
+    return [*reversed(grid(T, steps)), 0]
+
+
+def check_times(T: int, times: Sequence[int]) -> list[int]:
+    """A grid given by hand: at least two times within 0..T, strictly falling. Returns it as a list, or InputError."""
+    grid = list(times)
+    if len(grid) < 2:
+        raise InputError(f"times needs at least two entries, a start and an end; got {grid}")
+    if outside := [t for t in grid if not 0 <= t <= T]:
+        raise InputError(f"times must lie in 0..{T}; got {outside[0]}")
+    if rising := next(((t, s) for t, s in pairwise(grid) if s >= t), None):
+        raise InputError(f"times must fall; got {rising[0]} followed by {rising[1]}")
+    return grid

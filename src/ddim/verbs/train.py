@@ -1,0 +1,100 @@
+"""ddim train: a run from a preset."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from ddim.errors import InputError, choose
+from ddim.presets import PRESETS, Preset
+from ddim.verbs import parse
+
+
+@dataclass(frozen=True)
+class Train(Preset):
+    """Train a model with a preset's settings, any of which can be changed. Ctrl-C stops it, ready for --resume."""
+
+    out: Path | None = None
+    """Run folder; by default runs/PRESET."""
+    resume: bool = False
+    """Go on from the last saved state, with the settings of the run."""
+    skip_broken: bool = False
+    """Leave pictures out that cannot be read, instead of stopping."""
+    device: str | None = None
+    """cpu, cuda, cuda:1, mps…; by default a GPU where there is one."""
+
+    def preset(self) -> Preset:
+        return Preset(**{field.name: getattr(self, field.name) for field in fields(Preset)})
+
+
+def main(args: Sequence[str]) -> None:
+    names = f"PRESET is one of {', '.join(PRESETS)}; ddim train PRESET --help lists its settings"
+    if not args or args[0].startswith("-"):
+        if not {"-h", "--help"} & set(args):
+            raise InputError(f"train needs a preset first: {names}")
+        print(f"usage: ddim train PRESET [--data …] [--out RUN] [--resume] [any setting of the preset]\n\n{names}")
+        return
+    name, rest = args[0], args[1:]
+    preset = choose("preset", name, PRESETS)
+    options = parse(Train, f"train {name}", rest, Train(**asdict(preset)))
+    out = options.out or Path("runs") / name
+    if options.resume:  # the run's own settings are the defaults, so that nothing needs to be said twice
+        from ddim.run import check_resume, stored
+
+        before = stored(name, out)
+        options = parse(Train, f"train {name}", rest, Train(**asdict(before)))
+        check_resume(before, options.preset())
+    elif (out / "train.json").exists():
+        raise InputError(f"{out}: already holds a run; pass --resume to go on with it, or another --out")
+    if train(name, options.preset(), out, options.resume, options.skip_broken, options.device):
+        print(f"model: {out}\nsample it: ddim sample {out}")
+    else:
+        print(f"stopped, saved in {out}; go on with: ddim train {name} --out {out} --resume")
+        raise SystemExit(130)
+
+
+def train(
+    name: str,
+    preset: Preset,
+    out: Path,
+    resume: bool = False,
+    skip_broken: bool = False,
+    device: str | None = None,
+) -> bool:
+    """Train into `out`, drawing a sample grid and the loss as it goes. Returns whether the last step was reached."""
+    import torch
+
+    from ddim import data, plot, sampler
+    from ddim.files import folder
+    from ddim.run import Run, check, train
+
+    check(preset)
+    # Behind zero-initialised convolutions the first gradients are denormal, which costs a CPU forty times the time.
+    # Threads inherit the setting, so it comes before any is started.
+    torch.set_flush_denormal(True)
+    pictures = data.load(data.find(preset.data, preset.size, preset.channels, skip_broken))
+    accelerator = accelerate(preset, device)
+    run = Run(preset, name, out, accelerator.device)
+    if resume:
+        run.resume()
+    elif accelerator.is_main_process:
+        run.begin()
+    for moment in train(run, pictures, accelerator):
+        if moment == "saved":
+            plot.loss_curve(run.logged, out / "loss.png")
+        else:
+            images = sampler.sample(run.averaged(), n=16, steps=min(50, preset.T), seed=preset.seed)
+            plot.save(plot.grid(images), folder(out / "samples") / f"step-{run.state.step:07d}.png")
+    return run.state.step >= preset.steps
+
+
+def accelerate(preset: Preset, device: str | None):
+    """The accelerator: device, precision and processes."""
+    import torch
+    from accelerate import Accelerator
+
+    native = torch.cuda.is_available() and torch.cuda.is_bf16_supported() and device != "cpu"
+    bf16 = preset.precision == "bf16" or (preset.precision == "auto" and native)
+    accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=device == "cpu")
+    if preset.batch_size % accelerator.num_processes:
+        raise InputError(f"batch size {preset.batch_size} does not divide over {accelerator.num_processes} processes")
+    return accelerator
