@@ -51,16 +51,22 @@ def refused(path: Path, error: Exception) -> Exception:
     return error
 
 
+def writable(path: Path) -> Path:
+    """`path`, or an InputError unless it is, or could be made, a folder that can be written. Makes nothing."""
+    at = path
+    while not at.exists() and at != at.parent:
+        at = at.parent
+    if not at.is_dir():
+        raise InputError(f"{at}: is a file; name a folder")
+    if not os.access(at, os.W_OK):
+        raise InputError(f"{at}: cannot be written (permission denied); name another folder")
+    return path
+
+
 def folder(path: Path) -> Path:
     """Make `path` a folder that can be written, or raise InputError."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise InputError(f"{path}: is a file; name a folder") from None
-    except NotADirectoryError:
-        raise InputError(f"{path}: part of this path is a file; name a folder") from None
+        writable(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise refused(path, error) from error
-    if not os.access(path, os.W_OK):
-        raise InputError(f"{path}: cannot be written (permission denied); name another folder")
     return path

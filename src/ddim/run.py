@@ -45,8 +45,9 @@ class Run:
         checkpoint.write_json(self.out / "train.json", {"preset": self.name, **asdict(self.preset)})
 
     def resume(self) -> None:
-        """Go back to the last saved state, and take back the lines logged after it."""
-        self.state.restore(self.saved)
+        """Go back to the last saved state (the start, where none was saved), and take back what was logged after it."""
+        if self.saved.exists():
+            self.state.restore(self.saved)
         lines = self.logged.read_text().splitlines() if self.logged.exists() else []
         kept = [line for line in lines if _step_of(line) <= self.state.step]
         with replacing(self.logged) as part:
