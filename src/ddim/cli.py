@@ -12,6 +12,7 @@ VERBS = {
     "demo": "Train on handwritten digits for two minutes, then sample them with DDPM and DDIM.",
     "train": "Train a model on your pictures, with one of the paper's presets.",
     "sample": "Sample pictures from a model.",
+    "evaluate": "Measure FID, KID, precision, recall and time over steps and η, as the paper's table 1.",
     "info": "Tell what a model is.",
 }
 
