@@ -115,7 +115,7 @@ class Job:
         """Make and write batches; yields each with its seconds. `advance` is told the pictures of each step."""
         for images in share:
             start = time.perf_counter()
-            for x, _ in generate(model, images, self.times, self.eta, self.seed, clip=self.clip):
+            for x, _ in generate(model, images, self.times, self.eta, self.seed, clip=self.clip):  # noqa: B007
                 advance(len(images))
             pictures = to_uint8(x).cpu()
             seconds = time.perf_counter() - start
@@ -148,13 +148,15 @@ def begin(path: Path, settings: dict, batch_size: int | None, model: Model, work
 def pack(job: Job, path: Path) -> None:
     """All shards as one .npz with arr_0, (n, H, W, C) uint8, as other tools read it; a shard at a time in memory."""
     first = job.store.read(job.batches()[0])
-    shape = (job.n, *first.shape[2:], first.shape[1])
-    with replacing(path) as part, zipfile.ZipFile(part, "w") as archive:
-        with archive.open("arr_0.npy", "w", force_zip64=True) as file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            for images in job.batches():
-                file.write(job.store.read(images).permute(0, 2, 3, 1).contiguous().numpy().tobytes())
+    header = {"descr": "|u1", "fortran_order": False, "shape": (job.n, *first.shape[2:], first.shape[1])}
+    with (
+        replacing(path) as part,
+        zipfile.ZipFile(part, "w") as archive,
+        archive.open("arr_0.npy", "w", force_zip64=True) as file,
+    ):
+        np.lib.format.write_array_header_1_0(file, header)
+        for images in job.batches():
+            file.write(job.store.read(images).permute(0, 2, 3, 1).contiguous().numpy())
 
 
 def note(path: Path, images: range, seconds: float) -> None:

@@ -20,6 +20,8 @@ from ddim.features import Features
 from ddim.files import folder, replacing
 
 KEEP = 50_000  # pictures whose features are kept, for KID, precision and recall; FID takes all into account
+# One process measures while the others sample: torchmetrics must not wait for them.
+ALONE = {"sync_on_compute": False}
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def statistics(
     index = (range(i, min(i + batch_size, len(pictures))) for i in range(0, len(pictures), batch_size))
     for batch in data.batches(pictures, map(list, index)):
         features = network(batch)  # (B, D)
-        metric = metric or FrechetInceptionDistance(_Given(features.shape[1]))
+        metric = metric or FrechetInceptionDistance(_Given(features.shape[1]), **ALONE)
         metric.update(features.double(), real=True)
         kept += [features] if n < KEEP else []
         n += len(batch)
@@ -133,10 +135,11 @@ def write(statistics: Statistics, path: Path) -> None:
         np.savez(part, mu=statistics.mu.numpy(), sigma=statistics.sigma.numpy())
 
 
-def check_widths(real: Statistics, fake: Statistics) -> None:
-    if len(real.mu) != len(fake.mu):
+def check_widths(real: Statistics, width: int) -> None:
+    """Raise InputError where features `width` wide cannot be held against a reference."""
+    if len(real.mu) != width:
         raise InputError(
-            f"features {len(fake.mu)} wide cannot be held against a reference {len(real.mu)} wide: "
+            f"features {width} wide cannot be held against a reference {len(real.mu)} wide: "
             "name the feature network that the reference was made with by --features"
         )
 
@@ -145,8 +148,8 @@ def fid(real: Statistics, fake: Statistics) -> float:
     """‖μ−μ'‖² + tr(Σ + Σ' − 2 (ΣΣ')^½) (Heusel et al. 2017), by torchmetrics in float64. Raises InputError."""
     from torchmetrics.image.fid import FrechetInceptionDistance
 
-    check_widths(real, fake)
-    metric = FrechetInceptionDistance(_Given(len(real.mu)))
+    check_widths(real, len(fake.mu))
+    metric = FrechetInceptionDistance(_Given(len(real.mu)), **ALONE)
     for side, known in (("real", real), ("fake", fake)):
         # The sums of two pictures with this mean and covariance stand for the set: mean and covariance are all it asks.
         setattr(metric, f"{side}_features_sum", 2 * known.mu)
@@ -167,12 +170,12 @@ def kid(real: Statistics, fake: Statistics, subsets: int = 100, size: int = 1000
 
     if real.features is None or fake.features is None:
         return None
-    check_widths(real, fake)
+    check_widths(real, len(fake.mu))
     size = min(size, len(real.features), len(fake.features))
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")  # "will save all features in buffer"
         torch.manual_seed(0)  # torchmetrics draws its subsets from the global generator
-        metric = KernelInceptionDistance(_Given(len(real.mu)), subsets=subsets, subset_size=size)
+        metric = KernelInceptionDistance(_Given(len(real.mu)), subsets=subsets, subset_size=size, **ALONE)
         metric.update(real.features.double(), real=True)
         metric.update(fake.features.double(), real=False)
         mean, deviation = metric.compute()
@@ -186,7 +189,7 @@ def precision_recall(real: Statistics, fake: Statistics, k: int = 3) -> tuple[fl
     """
     if real.features is None or fake.features is None:
         return None
-    check_widths(real, fake)
+    check_widths(real, len(fake.mu))
     return _covered(fake.features, real.features, k), _covered(real.features, fake.features, k)
 
 

@@ -29,7 +29,7 @@ def grid(report: dict) -> list[list[str]]:
 
 def details(report: dict) -> list[list[str]]:
     """Everything measured of each cell, a row a cell."""
-    rows = [["S", "η", "FID", "KID × 1000", "precision", "recall", "network evaluations", "seconds an image"]]
+    rows = [["S", "η", "FID", "KID × 1000", "precision", "recall", "evaluations", "seconds an image"]]
     for c in report["cells"]:
         seconds = "" if c["seconds_an_image"] is None else f"{c['seconds_an_image']:.3g}"
         rows.append(
@@ -66,17 +66,17 @@ def facts(report: dict) -> list[str]:
 def comparison(report: dict) -> str:
     """Whether these figures may be set beside published ones."""
     if report["features"]["name"] != "inception":
-        return "These features are not those of published FIDs: the figures compare with each other, not with any paper."
+        return "These features are not those of published FIDs: the figures compare only with each other."
     if report["n"] < 50_000:
-        return f"Published FIDs take 50,000 pictures; at {report['n']} FID is larger, so these do not compare with them."
+        return f"Published FIDs take 50,000 pictures; at {report['n']} FID is larger: these do not compare with them."
     return "The features and the number of pictures are those of published FIDs."
 
 
-def markdown(report: dict) -> str:
-    """The whole report."""
+def markdown(report: dict, figures: list[Path]) -> str:
+    """The whole report; the figures lie beside it."""
     parts = [f"# FID of {Path(report['model']['source']).name}", _table(grid(report)), _list(facts(report))]
     parts += ["## Every cell", _table(details(report))]
-    parts += ["![FID and seconds over S](grid.png)", "![Samples and their nearest training pictures](neighbours.png)"]
+    parts += [f"![{figure.stem}]({figure.name})" for figure in figures]
     return "\n\n".join(parts) + "\n"
 
 
@@ -92,6 +92,7 @@ def _list(lines: list[str]) -> str:
 def figure(report: dict, path: Path) -> Path:
     """FID over S, a line an η with the paper's dashed, and the seconds for n pictures over S (the paper's figure 4)."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     sheet = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = sheet.subplots(1, 2)
@@ -112,6 +113,8 @@ def figure(report: dict, path: Path) -> Path:
     for axes in (left, right):
         axes.set_xticks(report["steps"], map(str, report["steps"]), minor=False)
         axes.minorticks_off()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.grid(alpha=0.3)
         axes.legend()
     with replacing(path) as part:

@@ -80,10 +80,11 @@ def save_small(network: Small, path: Path, **info: str) -> None:
 def load_small(path: Path) -> Small:
     """A network that `save_small` wrote."""
     from safetensors import safe_open
+    from safetensors.torch import load_file
 
     with safe_open(path, "pt") as file:
         network = Small(**json.loads(file.metadata()["config"]))
-        network.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()}, strict=False)
+    network.load_state_dict({name: value.float() for name, value in load_file(path).items()}, strict=False)
     return network
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# A branch is a chain of convolutions, (width, kernel) each. "split" is a pair, 1×3 beside 3×1, whose outputs are joined.
+# A branch is a chain of convolutions, (width, kernel) each. "split" is a pair, 1×3 and 3×1, whose outputs are joined.
 SEVEN, NEVES = (1, 7), (7, 1)
 
 
