@@ -33,7 +33,11 @@ def progress(
             rate = f"{speed:.3g} {unit}/s" if speed else ""
             bars.update(task, advance=n, rate=rate, **({} if note is None else {"note": note}))
 
-        yield advance
+        try:
+            yield advance
+        except BaseException:
+            bars.live.transient = True  # the error's own line is what should be left on the screen
+            raise
 
 
 def track(items: Iterable[Item], what: str, total: int, unit: str = "step") -> Iterator[Item]:
