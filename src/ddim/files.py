@@ -41,6 +41,8 @@ def appending(path: Path) -> Iterator[TextIO]:
 
 def refused(path: Path, error: BaseException) -> BaseException:
     """An InputError for what the disk refused; any other error as it was."""
+    if isinstance(error, InputError):
+        return error
     cause: BaseException | None = error
     while cause and not _number(cause):  # torch.save raises its own error while handling the system's
         cause = cause.__context__
