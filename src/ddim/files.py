@@ -39,16 +39,25 @@ def appending(path: Path) -> Iterator[TextIO]:
         raise refused(path, error) from error
 
 
-def refused(path: Path, error: Exception) -> Exception:
+def refused(path: Path, error: BaseException) -> BaseException:
     """An InputError for what the disk refused; any other error as it was."""
-    # safetensors keeps only the text of the system's error, with its number.
-    told = re.search(r"\(os error (\d+)\)", str(error))
-    number = int(told[1]) if told else getattr(error, "errno", None)
+    if isinstance(error, InputError):
+        return error
+    cause: BaseException | None = error
+    while cause and not _number(cause):  # torch.save raises its own error while handling the system's
+        cause = cause.__context__
+    number = cause and _number(cause)
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return InputError(f"{path}: no room to write it ({os.strerror(number)}); free some space and try again")
-    if number is not None:
+    if number:
         return InputError(f"{path}: cannot be written ({os.strerror(number)})")
     return error
+
+
+def _number(error: BaseException) -> int | None:
+    """The system's error number; safetensors keeps it in the text only."""
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return int(told[1]) if told else getattr(error, "errno", None)
 
 
 def writable(path: Path) -> Path:

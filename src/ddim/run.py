@@ -168,7 +168,8 @@ def train(run: Run, pictures: Tensor | data.Pictures, accelerator) -> Iterator[s
     p, state, main = run.preset, run.state, accelerator.is_main_process
     losses: list[Tensor] = []
     since = time.monotonic()
-    with interruptible() as stopping, progress("training", p.steps, done=state.step, show=main) as advance:
+    bar = progress("training", p.steps, "image", state.step, show=main, each=p.batch_size)
+    with interruptible() as stopping, bar as advance:
         for loss in fit(p, state, run.model.abar, pictures, accelerator):
             losses.append(loss)
             last = state.step == p.steps

@@ -58,6 +58,7 @@ def run(o: Evaluate) -> dict | None:
     from ddim import checkpoint, job, report
     from ddim.files import folder, replacing
     from ddim.judge import Judge
+    from ddim.noise import check_seed
     from ddim.paper import data_set
     from ddim.progress import progress
     from ddim.sampler import check_eta, grid
@@ -74,6 +75,7 @@ def run(o: Evaluate) -> dict | None:
     cells = [(steps, eta) for steps in dict.fromkeys(o.steps) for eta in dict.fromkeys(o.eta)]
     for steps, eta in cells:
         check_eta(model.abar, grid(model, steps, spacing), eta)
+    check_seed(o.seed)
 
     out = folder(o.out or Path("evaluations") / Path(o.model).name)
     judge = Judge(model, source, o.features, o.n, o.held_out) if workers.is_main_process else None

@@ -61,6 +61,7 @@ def main(args: Sequence[str]) -> None:
 def run(o: Sample) -> None:
     from ddim import checkpoint, job, plot
     from ddim.files import folder
+    from ddim.noise import check_seed
     from ddim.progress import progress
     from ddim.sampler import check_eta, grid
 
@@ -72,6 +73,7 @@ def run(o: Sample) -> None:
     model = checkpoint.load(o.model, workers.device)
     times = grid(model, o.steps, o.spacing, o.times)
     check_eta(model.abar, times, o.eta)
+    check_seed(o.seed)
     out, npz = o.folder(), o.format == "npz"
     settings = {"model": checkpoint.fingerprint(model), **o.settings()}
     size = job.begin(out / "sample.json", settings, o.batch_size, model, workers)
