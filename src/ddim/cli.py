@@ -13,6 +13,7 @@ VERBS = {
     "train": "Train a model on your pictures, with one of the paper's presets.",
     "sample": "Sample pictures from a model.",
     "evaluate": "Measure FID, KID, precision, recall and time over steps and η, as the paper's table 1.",
+    "reproduce": "Write the paper's tables 1 and 2 and figures 3 to 6, for a model.",
     "info": "Tell what a model is.",
 }
 

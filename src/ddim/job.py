@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ddim import checkpoint, plot
 from ddim.data import to_uint8
+from ddim.errors import InputError
 from ddim.files import appending, folder, replacing
 from ddim.model import Model
 from ddim.sampler import chunks, default_batch_size, generate
@@ -134,6 +135,8 @@ def begin(path: Path, settings: dict, batch_size: int | None, model: Model, work
     Returns the batch size: as given, as the folder was begun with, or what fits; all processes get the same. Raises
     InputError where the folder holds files made with other settings.
     """
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch size must be at least 1; got {batch_size}")
     folder(path.parent)
     if workers.is_main_process:
         before = checkpoint.read_json(path).get("batch_size") if path.exists() else None

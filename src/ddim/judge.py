@@ -34,9 +34,9 @@ class Judge:
             self.pictures = data.load(real(source, model))
             self.reference = self.known(self.pictures)
         for what, count in ((f"the reference {source}", self.reference.n), ("a cell", n)):
-            if 0 < count < self.width:
+            if 0 < count <= self.width:
                 print(
-                    f"warning: {what} has {count} pictures, fewer than the {self.width} dimensions of the features "
+                    f"warning: {what} has {count} pictures, no more than the {self.width} dimensions of the features "
                     f"{self.features.name}: its covariance is singular and FID depends much on n"
                 )
         self.floor = self.measure_floor(held_out)

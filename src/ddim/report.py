@@ -74,18 +74,20 @@ def comparison(report: dict) -> str:
 
 def markdown(report: dict, figures: list[Path]) -> str:
     """The whole report; the figures lie beside it."""
-    parts = [f"# FID of {Path(report['model']['source']).name}", _table(grid(report)), _list(facts(report))]
-    parts += ["## Every cell", _table(details(report))]
+    parts = [f"# FID of {Path(report['model']['source']).name}", table(grid(report)), bullets(facts(report))]
+    parts += ["## Every cell", table(details(report))]
     parts += [f"![{figure.stem}]({figure.name})" for figure in figures]
     return "\n\n".join(parts) + "\n"
 
 
-def _table(rows: list[list[str]]) -> str:
+def table(rows: list[list[str]]) -> str:
+    """Rows of text, the first their heads, as a Markdown table."""
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
-def _list(lines: list[str]) -> str:
+def bullets(lines: list[str]) -> str:
+    """Lines of text as a Markdown list."""
     return "\n".join(f"- {line}" for line in lines)
 
 

@@ -65,8 +65,6 @@ def run(o: Evaluate) -> dict | None:
 
     if o.n < 2:
         raise InputError(f"n must be at least 2, for a covariance; got {o.n}")
-    if o.batch_size is not None and o.batch_size < 1:
-        raise InputError(f"batch size must be at least 1; got {o.batch_size}")
     workers = job.processes(o.device)
     model = checkpoint.load(o.model, workers.device)
     source = o.reference or model.info.get("data", "")
@@ -77,7 +75,7 @@ def run(o: Evaluate) -> dict | None:
         check_eta(model.abar, grid(model, steps, spacing), eta)
     check_seed(o.seed)
 
-    out = folder(o.out or Path("evaluations") / Path(o.model).name)
+    out = o.out or Path("evaluations") / Path(o.model).name
     judge = Judge(model, source, o.features, o.n, o.held_out) if workers.is_main_process else None
     fingerprint = checkpoint.fingerprint(model)
     settings = {"model": fingerprint, "spacing": spacing, "seed": o.seed, "clip": o.clip}

@@ -67,8 +67,6 @@ def run(o: Sample) -> None:
 
     if o.n < 1:
         raise InputError(f"n must be at least 1; got {o.n}")
-    if o.batch_size is not None and o.batch_size < 1:
-        raise InputError(f"batch size must be at least 1; got {o.batch_size}")
     workers = job.processes(o.device)
     model = checkpoint.load(o.model, workers.device)
     times = grid(model, o.steps, o.spacing, o.times)
