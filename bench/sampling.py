@@ -1,6 +1,6 @@
 """How fast is sampling, beside diffusers' pipeline and the official code, on the same weights?
 
-The contenders take turns in one process, so that a drift of the machine's speed falls on all of them; what is printed is
+The contenders take turns in one process, so that a drift of the machine falls on all of them; what is printed is
 the median of the ratios within each turn. The network is the paper's CIFAR-10 U-Net with random weights.
 
     python bench/sampling.py [--pictures 32] [--steps 20] [--turns 5] [--official FOLDER]
