@@ -147,6 +147,7 @@ def test_the_papers_row_stands_beside_the_papers_data_set():
     cells = [{"steps": 10, "eta": 0.0, "fid": 14.2}]
     rows = report.grid({"steps": [10, 30], "eta": [0.0], "paper": "CIFAR-10", "cells": cells})
     assert rows == [["FID, S =", "10", "30"], ["η = 0", "14.200", "…"], ["paper, CIFAR-10", "13.36", ""]]
+    assert "is not known" in report.comparison({"features": {"name": "own.pt"}, "n": 50_000})
     for n, words in ((50_000, "are those of published FIDs"), (10_000, "do not compare")):
         assert words in report.comparison({"features": {"name": "inception"}, "n": n})
 

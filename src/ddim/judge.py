@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from ddim import data, features, metrics, plot
+from ddim import checkpoint, data, features, metrics, plot
 from ddim.errors import InputError
 from ddim.job import Job, seconds_an_image
 from ddim.model import Model
@@ -64,17 +64,23 @@ class Judge:
         return {"fid": metrics.fid(against, found), "n": found.n, "what": what}
 
     def measure(self, job: Job) -> dict:
-        """What there is to say of a finished job's pictures. Its statistics are kept beside them."""
+        """What there is to say of a finished job's pictures. Distances are kept beside them, under what they are of."""
         pictures = job.pictures()
-        found = metrics.statistics(self.features, pictures, job.store.out)
-        kid, deviation = metrics.kid(self.reference, found) or (None, None)
-        precision, recall = metrics.precision_recall(self.reference, found) or (None, None)
+        content = metrics.content(pictures)
+        path = job.store.out / f"distances-{content}-{self.features.hash}-{self.reference.digest()}.json"
+        if not path.exists():
+            found = metrics.statistics(self.features, pictures)
+            kid, deviation = metrics.kid(self.reference, found, device=self.model.device) or (None, None)
+            shares = metrics.precision_recall(self.reference, found, device=self.model.device) or (None, None)
+            checkpoint.write_json(path, {
+                "fid": metrics.fid(self.reference, found),
+                **{"kid": kid, "kid_deviation": deviation, "precision": shares[0], "recall": shares[1]},
+            })  # fmt: skip
         return {
-            "fid": metrics.fid(self.reference, found),
-            **{"kid": kid, "kid_deviation": deviation, "precision": precision, "recall": recall},
+            **checkpoint.read_json(path),
             "evaluations": len(job.times) - 1,
             "seconds_an_image": seconds_an_image(sorted(job.store.out.glob("seconds-*.jsonl"))),
-            "pictures": metrics.content(pictures),
+            "pictures": content,
         }
 
     def facts(self) -> dict:

@@ -4,6 +4,7 @@ Statistics are float64. A set's features are cached under a hash of its pictures
 """
 
 import hashlib
+import os
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -41,6 +42,12 @@ class Statistics:
         values = features.double()
         return cls(values.mean(0), values.T.cov().view(values.shape[1], -1), len(features), features[:KEEP].float())
 
+    def digest(self) -> str:
+        """Sixteen hex digits that name the set, by what is known of it."""
+        parts = (self.mu, self.sigma, self.features)
+        told = b"".join(part.contiguous().numpy().tobytes() for part in parts if part is not None)
+        return hashlib.sha256(told).hexdigest()[:16]
+
 
 class _Given(nn.Module):
     """torchmetrics' feature network where the features are at hand already."""
@@ -74,7 +81,7 @@ def statistics(
         return known
     kept, n, metric = [], 0, None
     index = (range(i, min(i + batch_size, len(pictures))) for i in range(0, len(pictures), batch_size))
-    for batch in data.batches(pictures, map(list, index)):
+    for batch in data.batches(pictures, map(list, index), workers=min(4, os.cpu_count() or 1)):
         features = network(batch)  # (B, D)
         metric = metric or FrechetInceptionDistance(_Given(features.shape[1]), **ALONE)
         metric.update(features.double(), real=True)
@@ -161,7 +168,9 @@ def fid(real: Statistics, fake: Statistics) -> float:
         return metric.compute().item()
 
 
-def kid(real: Statistics, fake: Statistics, subsets: int = 100, size: int = 1000) -> tuple[float, float] | None:
+def kid(
+    real: Statistics, fake: Statistics, subsets: int = 100, size: int = 1000, device: torch.device | str = "cpu"
+) -> tuple[float, float] | None:
     """Mean and deviation over subsets of the squared MMD with a cubic kernel (Bińkowski et al. 2018), by torchmetrics.
 
     Subsets are of `size` pictures or as many as there are. None where a set's features are not at hand.
@@ -176,13 +185,15 @@ def kid(real: Statistics, fake: Statistics, subsets: int = 100, size: int = 1000
         warnings.simplefilter("ignore")  # "will save all features in buffer"
         torch.manual_seed(0)  # torchmetrics draws its subsets from the global generator
         metric = KernelInceptionDistance(_Given(len(real.mu)), subsets=subsets, subset_size=size, **ALONE)
-        metric.update(real.features.double(), real=True)
-        metric.update(fake.features.double(), real=False)
+        metric.update(real.features.to(device).double(), real=True)
+        metric.update(fake.features.to(device).double(), real=False)
         mean, deviation = metric.compute()
     return mean.item(), deviation.item()
 
 
-def precision_recall(real: Statistics, fake: Statistics, k: int = 3) -> tuple[float, float] | None:
+def precision_recall(
+    real: Statistics, fake: Statistics, k: int = 3, device: torch.device | str = "cpu"
+) -> tuple[float, float] | None:
     """The share of samples within the real manifold, and of real pictures within the samples' (Kynkäänniemi 2019).
 
     A manifold is the union of balls about its pictures, each out to its k-th nearest other one.
@@ -190,7 +201,8 @@ def precision_recall(real: Statistics, fake: Statistics, k: int = 3) -> tuple[fl
     if real.features is None or fake.features is None:
         return None
     check_widths(real, len(fake.mu))
-    return _covered(fake.features, real.features, k), _covered(real.features, fake.features, k)
+    x, y = real.features.to(device), fake.features.to(device)
+    return _covered(y, x, k), _covered(x, y, k)
 
 
 def _covered(points: Tensor, centres: Tensor, k: int) -> float:

@@ -65,8 +65,11 @@ def facts(report: dict) -> list[str]:
 
 def comparison(report: dict) -> str:
     """Whether these figures may be set beside published ones."""
-    if report["features"]["name"] != "inception":
+    name = report["features"]["name"]
+    if name in ("digits-small", "cifar10-small"):
         return "These features are not those of published FIDs: the figures compare only with each other."
+    if name != "inception":
+        return f"Whether the features of {name} are those of published FIDs is not known here."
     if report["n"] < 50_000:
         return f"Published FIDs take 50,000 pictures; at {report['n']} FID is larger: these do not compare with them."
     return "The features and the number of pictures are those of published FIDs."
