@@ -21,6 +21,8 @@ from ddim.files import folder
 # pytorch-fid's conversion of the 2015 TensorFlow graph.
 URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+# The same network as TorchScript, as clean-fid and StyleGAN use it.
+SCRIPT_SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
 SMALL = ("digits-small", "cifar10-small")
 
 
@@ -110,7 +112,7 @@ def find(name: str, device: str | torch.device = "cpu") -> Features:
     named = name if name in (*SMALL, "inception") else path.name
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Features(network, "inception" if digest == SHA256 else named, digest[:16], shape)
+    return Features(network, "inception" if digest in (SHA256, SCRIPT_SHA256) else named, digest[:16], shape)
 
 
 def download() -> Path:
