@@ -185,7 +185,7 @@ def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path, folder: Path):
 ROOMS = [
     "__init__ errors files progress paper schedule process noise",
     "unet model sampler latent",
-    "presets sources data convert checkpoint features metrics train run",
+    "presets pictures published sources data convert checkpoint features metrics train run",
     "plot job report judge verbs cli __main__",
 ]
 

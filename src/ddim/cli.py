@@ -11,6 +11,7 @@ from ddim.errors import InputError
 VERBS = {
     "demo": "Train on handwritten digits for two minutes, then sample them with DDPM and DDIM.",
     "train": "Train a model on your pictures, with one of the paper's presets.",
+    "data": "Tell what a set of pictures holds, before training on it.",
     "sample": "Sample pictures from a model.",
     "evaluate": "Measure FID, KID, precision, recall and time over steps and η, as the paper's table 1.",
     "reproduce": "Write the paper's tables 1 and 2 and figures 3 to 6, for a model.",
