@@ -8,7 +8,7 @@ import os
 import warnings
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ class Statistics:
     sigma: Tensor  # (D, D) float64, the unbiased covariance
     n: int = 0  # pictures; 0 where a file of mu and sigma does not tell
     features: Tensor | None = None  # (min(n, KEEP), D) float32; None from such a file
+    radii: dict[int, Tensor] = field(default_factory=dict)  # k -> (min(n, KEEP),), as precision and recall find them
 
     @classmethod
     def of(cls, features: Tensor) -> "Statistics":
@@ -202,13 +203,20 @@ def precision_recall(
         return None
     check_widths(real, len(fake.mu))
     x, y = real.features.to(device), fake.features.to(device)
-    return _covered(y, x, k), _covered(x, y, k)
+    return _covered(y, x, _radii(real, x, k)), _covered(x, y, _radii(fake, y, k))
 
 
-def _covered(points: Tensor, centres: Tensor, k: int) -> float:
-    """The share of points (N, D) in some centre's ball: (M, D)."""
+def _radii(known: Statistics, centres: Tensor, k: int) -> Tensor:
+    """From each of a set's features (M, D) to its k-th nearest other one: (M,). The slow part, so done once a set."""
     k = min(k, len(centres) - 1)
-    radii = torch.cat([torch.cdist(some, centres).kthvalue(k + 1).values for some in centres.split(1024)])  # (M,)
+    if k not in known.radii:
+        nearest = (torch.cdist(some, centres).topk(k + 1, largest=False).values for some in centres.split(1024))
+        known.radii[k] = torch.cat([distances[:, k] for distances in nearest])
+    return known.radii[k]
+
+
+def _covered(points: Tensor, centres: Tensor, radii: Tensor) -> float:
+    """The share of points (N, D) in the ball of some centre: (M, D), (M,)."""
     inside = [(torch.cdist(some, centres) <= radii).any(1) for some in points.split(1024)]
     return torch.cat(inside).double().mean().item()
 
