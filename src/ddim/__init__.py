@@ -16,12 +16,14 @@ _HOMES = {
     "decode": "latent",
     "slerp": "latent",
     "interpolate": "latent",
+    "encode_pair": "inversion",
+    "decode_pair": "inversion",
     "Prediction": "process",
     "Model": "model",
     "InputError": "errors",
 }
 _ROOMS = (
-    *("schedule", "process", "noise", "unet", "model", "sampler", "latent"),
+    *("schedule", "process", "noise", "unet", "model", "sampler", "inversion", "latent"),
     *("presets", "data", "checkpoint", "train", "run", "plot"),
 )
 

@@ -12,6 +12,12 @@ VERBS = {
     "demo": "Train on handwritten digits for two minutes, then sample them with DDPM and DDIM.",
     "train": "Train a model on your pictures, with one of the paper's presets.",
     "sample": "Sample pictures from a model.",
+    "sequence": "Show how pictures come out of noise, step by step.",
+    "interpolate": "Walk between pictures in the latent space, or the DDPM way.",
+    "encode": "Turn pictures into latents.",
+    "decode": "Turn latents back into pictures.",
+    "reconstruct": "Encode and decode pictures, and measure what is lost.",
+    "consistency": "Compare the pictures that different numbers of steps make of the same noise.",
     "info": "Tell what a model is.",
 }
 
