@@ -14,9 +14,7 @@ from ddim.files import folder, replacing
 
 
 @contextmanager
-def writing(
-    path: Path, tensors: Sequence[str], shape: Sequence[int], about: dict
-) -> Iterator[Callable[..., None]]:
+def writing(path: Path, tensors: Sequence[str], shape: Sequence[int], about: dict) -> Iterator[Callable[..., None]]:
     """Yields `append(*batches)`, one float32 batch (B, C, H, W) a tensor, until all have `shape` (N, C, H, W).
 
     The batches go to disk as they come, so that N is bounded by the disk alone. Whole or not at all.

@@ -90,3 +90,26 @@ def parse(options: type[Options], verb: str, args: Sequence[str], default: Optio
     lines = [line.strip("│ ").strip() for line in text.splitlines() if line.startswith("│")]
     told = next((i for i, line in enumerate(lines) if line.startswith("──")), len(lines))
     raise InputError(f"{' '.join(lines[:told])} (see ddim {verb} --help)")
+
+
+def to_latents(model, images, times: Sequence[int], method: Method):
+    """Encode a batch by one of the methods: its latents as a tuple of tensors (exact has two), and the largest
+    residual of the implicit steps, 0 for the other methods."""
+    from ddim.inversion import Implicit, encode_pair
+    from ddim.latent import encode
+
+    if method == "exact":
+        return encode_pair(model, images, times=times), 0.0
+    if method == "explicit":
+        return (encode(model, images, times=times),), 0.0
+    inverse = Implicit(model, times)
+    z = encode(inverse, images, times=times)
+    return (z,), inverse.residual.max().item()
+
+
+def to_pictures(model, latents, times: Sequence[int]):
+    """Decode a batch of what `to_latents` made on the same grid."""
+    from ddim.inversion import decode_pair
+    from ddim.latent import decode
+
+    return decode_pair(model, latents, times=times) if len(latents) == 2 else decode(model, latents[0], times=times)
