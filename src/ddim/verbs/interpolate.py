@@ -67,17 +67,13 @@ def main(args: Sequence[str]) -> None:
             latents = to_latents(model, ends, times, o.method)[0] if album else (noises,)
             rows = ddim_rows(model, latents, times, o)
             labels = []
-    if album:  # what was asked to go between, at either side of what the model makes of it
-        left, right = (range(0, count, 2), range(1, count, 2)) if len(rows) > 1 and not o.ddpm else ([0], [1])
-        sides = [(ends[left[0]], ends[right[0]])] * len(rows)
+    sheet, heads = rows, []
+    if album:  # the pictures themselves, at either side of what the model makes of them
+        sides = [ends[:2].cpu()] * len(rows)
         if count == 4:
-            white = torch.ones_like(ends[0])
-            sides = [(white, white)] * len(rows)
-            sides[0], sides[-1] = (ends[0], ends[1]), (ends[2], ends[3])
-        sheet = [torch.stack([a.cpu(), *row, b.cpu()]) for row, (a, b) in zip(rows, sides, strict=True)]
+            sides = [ends[:2].cpu(), *[torch.ones(2, *model.shape)] * (len(rows) - 2), ends[2:].cpu()]
+        sheet = [torch.cat([side[:1], row, side[1:]]) for row, side in zip(rows, sides, strict=True)]
         heads = ["real", *[""] * o.frames, "real"]
-    else:
-        sheet, heads = rows, []
     figure = plot.save(plot.rows(sheet, labels, heads=heads), out / "interpolate.png")
     scale = plot.enlargement(max(model.shape[1:]), 128)
     frames = [plot.rows([row[k : k + 1] for row in rows], labels, scale) for k in range(o.frames)]
