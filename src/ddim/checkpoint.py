@@ -134,10 +134,19 @@ def load(source: str | Path, device: str | torch.device | None = None) -> Model:
 
     Weights come as float32, frozen, in evaluation mode; on `device`, by default a GPU where there is one.
     """
-    path = _find(str(source))
-    model = load_folder(path)
+    chosen = pick_device(device)
+    model = load_folder(_find(str(source)))
     model.network.requires_grad_(False).eval()
-    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return model.to(chosen)
+
+
+def pick_device(device: str | torch.device | None) -> torch.device:
+    """The device named, or else a GPU where there is one. Raises InputError where it is not there."""
+    try:
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return torch.empty(0, device=chosen).device
+    except Exception as error:  # an unknown name, a missing driver, a GPU number too many
+        raise InputError(f"device {device} is not to be had here ({str(error).splitlines()[0][:120]})") from None
 
 
 def _find(source: str) -> Path:

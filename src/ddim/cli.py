@@ -11,6 +11,7 @@ from ddim.errors import InputError
 VERBS = {
     "demo": "Train on handwritten digits for two minutes, then sample them with DDPM and DDIM.",
     "train": "Train a model on your pictures, with one of the paper's presets.",
+    "data": "Tell what a set of pictures holds, before training on it.",
     "sample": "Sample pictures from a model.",
     "sequence": "Show how pictures come out of noise, step by step.",
     "interpolate": "Walk between pictures in the latent space, or the DDPM way.",
