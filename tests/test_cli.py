@@ -184,8 +184,8 @@ def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path, folder: Path):
 # The rooms in import order: a file imports only files of the rows above it, or of its own row to the left.
 ROOMS = [
     "__init__ errors files progress schedule process noise",
-    "unet model sampler latent",
-    "presets pictures published sources data convert checkpoint metrics train run",
+    "unet model sampler inversion latent",
+    "presets pictures published sources data album store convert checkpoint metrics train run",
     "plot verbs cli __main__",
 ]
 

@@ -18,6 +18,7 @@ from ddim import checkpoint, cli, data, plot
 from ddim.album import Album
 from ddim.errors import InputError
 from ddim.noise import normal
+from ddim.pictures import fit
 from ddim.store import Latents, writing
 
 
@@ -260,7 +261,8 @@ def test_pictures_of_another_kind_are_fitted_with_a_notice(here, capsys):
     ("args", "words"),
     [
         (("encode", "model"), "no pictures named"),
-        (("encode", "model", "notes.txt"), "notes.txt: not a readable picture"),
+        (("encode", "model", "notes.txt"), "notes.txt: neither a folder of pictures"),
+        (("encode", "model", "bad.png"), "bad.png: not a readable picture"),
         (("encode", "model", "absent.png"), "no such folder or file"),
         (("encode", "model", "pictures", "--out", "z.png"), "change --out"),
         (("encode", "model", "pictures", "--steps", "1", "--method", "exact"), "at least 2 steps"),
@@ -276,11 +278,11 @@ def test_pictures_of_another_kind_are_fitted_with_a_notice(here, capsys):
         (("interpolate", "model", "--ddpm", "--time", "1001"), "from 1 to 1000"),
         (("interpolate", "model", "--frames", "1"), "at least 2"),
         (("sequence", "model", "--n", "0"), "at least 1 picture"),
-        (("sequence", "model", "--format", "mp4"), "format"),
     ],
 )
 def test_bad_input_is_told_in_one_line(here, capsys, args: tuple, words: str):
     Path("notes.txt").write_text("not a picture")
+    Path("bad.png").write_text("not a picture")
     before = {p for p in here.rglob("*") if p.is_file()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -289,6 +291,17 @@ def test_bad_input_is_told_in_one_line(here, capsys, args: tuple, words: str):
     assert len(lines) == 1
     assert words in lines[0]
     assert {p for p in here.rglob("*") if p.is_file()} == before
+
+
+def test_an_album_is_its_sources_in_order_cropped_as_they_ask(here):
+    album = Album(["pictures/4.png", "digits", "pictures"], tiny_model())
+    digits = data.find("digits", 8, 1)
+    assert len(album) == 1 + len(digits) + 5
+    for i, k in {0: 4, 1: 0, 1797: 1796, 1798: 0, 1802: 4}.items():
+        assert torch.equal(album.decode(i), digits[k])
+    album.parts[1].crop = (0, 0, 4, 8)
+    assert torch.equal(album.decode(2)[:, 4], fit(album.parts[1].open(1).crop((0, 0, 4, 8)), 8, 1)[:, 4])
+    assert torch.equal(album.decode(0), digits[4])
 
 
 def test_no_pictures_is_an_input_error():

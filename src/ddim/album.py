@@ -10,9 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ddim.data import Folder, Pictures, find, to_float
+from ddim.data import to_float
 from ddim.errors import InputError
 from ddim.model import Model
+from ddim.pictures import Pictures
+from ddim.sources import Folder, find
 
 
 class File(Folder):
@@ -37,7 +39,8 @@ class Album(Pictures):
 
     def _part(self, source: str) -> Pictures:
         path = Path(source).expanduser()
-        if path.is_file() and path.suffix != ".parquet":
+        Image.init()
+        if path.is_file() and path.suffix.lower() in Image.EXTENSION:
             return File(path, self.size, self.channels)
         return find(source, self.size, self.channels)
 
@@ -47,7 +50,7 @@ class Album(Pictures):
 
     def open(self, i: int) -> Image.Image:
         part, j = self._locate(i)
-        picture = part.open(j)
+        picture = part.open(j).crop(part.crop) if part.crop else part.open(j)
         width, height = picture.size
         if (width, height) != (self.size, self.size):
             self._tell(f"{self.name(i)} is {width}×{height}", f"cropped and resized to {self.size}×{self.size}")

@@ -50,28 +50,33 @@ class Implicit:
         return from_eps(x, (solution - a * x) / b, low)
 
 
+def wide(x: Tensor) -> Tensor:
+    """float64 for sums whose rounding nothing damps, where the device has it. The network keeps its own dtype."""
+    return x if x.device.type == "mps" else x.double()
+
+
 def anderson(g, x: Tensor, tolerance: float, iterations: int) -> tuple[Tensor, Tensor]:
     """Solve x = g(x) for each row of x (N, …) by Anderson acceleration; returns the best x seen and its residual (N,).
 
     The next iterate is Σ α_i g(x_i) over the last MEMORY iterates, with Σ α_i = 1 and ‖Σ α_i (g(x_i) − x_i)‖ least
     (Walker & Ni 2011). A residual is the root mean square of g(x) − x over a row.
     """
-    best, least = x, torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
+    best, least = x, wide(x.new_full((len(x),), torch.inf))
     values, residuals = [], []  # g(x_i) and g(x_i) − x_i, each (N, D) float64
     for _ in range(iterations):
         value = g(x)
-        residual = (value - x).flatten(1).double()  # (N, D)
+        residual = wide(value - x).flatten(1)  # (N, D)
         size = residual.square().mean(1).sqrt()  # (N,)
         better = size < least
         best = torch.where(better.view(-1, *[1] * (x.ndim - 1)), x, best)
         least = torch.where(better, size, least)
         if (least <= tolerance).all():
             break
-        values = [*values, value.flatten(1).double()][-MEMORY:]
+        values = [*values, wide(value).flatten(1)][-MEMORY:]
         residuals = [*residuals, residual][-MEMORY:]
         r = torch.stack(residuals, 1)  # (N, m, D)
         gram = r @ r.mT  # (N, m, m)
-        ridge = 1e-12 * gram.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] + 1e-300
+        ridge = 1e-12 * gram.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] + 1e-30
         gram = gram + ridge * torch.eye(gram.shape[1], device=gram.device, dtype=gram.dtype)
         alpha = torch.linalg.solve(gram, gram.new_ones(gram.shape[:2]))  # (N, m)
         alpha = alpha / alpha.sum(1, keepdim=True)
@@ -109,7 +114,7 @@ def encode_pair(
     """Pictures (N, C, H, W) to the pair of latents, at the grid's first time and at its second, from which
     `decode_pair` on the same grid returns them exactly. The first step is DDIM's. Needs two steps or more."""
     path = pair_grid(model, steps, spacing, times)[::-1]
-    x = _wide(images)
+    x = wide(images)
     here, behind = _carry(model, x, end(walk(model, x, path[:2])), path)
     return here.to(images.dtype), behind.to(images.dtype)
 
@@ -123,13 +128,8 @@ def decode_pair(
     times: Sequence[int] | None = None,
 ) -> Tensor:
     """The pictures (N, C, H, W), about [−1, 1] and not clamped, whose pair of latents `encode_pair` made."""
-    here, behind = map(_wide, pair)
+    here, behind = map(wide, pair)
     return _carry(model, here, behind, pair_grid(model, steps, spacing, times))[0].to(pair[0].dtype)
-
-
-def _wide(x: Tensor) -> Tensor:
-    """float64 for the sums, where the device has it: nothing damps their rounding. The network keeps its own dtype."""
-    return x if x.device.type == "mps" else x.double()
 
 
 def pair_grid(model: Denoiser, steps: int, spacing: str, times: Sequence[int] | None) -> list[int]:

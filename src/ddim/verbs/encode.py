@@ -61,7 +61,7 @@ def main(args: Sequence[str]) -> None:
                 Counted(model, advance), album.batch(images).to(model.device), times, o.method
             )
             append(*latents)
-            worst, z = max(worst, residual), latents[0].double()
+            worst, z = max(worst, residual), latents[0].cpu().double()
             total, squares, count = total + z.sum().item(), squares + z.square().sum().item(), count + z.numel()
     mean = total / count
     print(f"{len(album)} latents: {o.out}")

@@ -65,9 +65,9 @@ def main(args: Sequence[str]) -> None:
             for S, times in grids.items():
                 latents, residual = to_latents(Counted(model, advance), x, times, o.method)
                 back = to_pictures(Counted(model, advance), latents, times)
-                z = latents[0].double()
-                error = ((back.clamp(-1, 1) - x) / 2).double().square().sum()  # on [0, 1]
-                sums[S] += torch.stack([error, z.sum(), z.square().sum()]).cpu()
+                z = latents[0].cpu().double()
+                error = ((back.clamp(-1, 1) - x) / 2).cpu().double().square().sum()  # on [0, 1]
+                sums[S] += torch.stack([error, z.sum(), z.square().sum()])
                 worst[S] = max(worst[S], residual)
                 shown[S].append(back[:room].cpu())
 
