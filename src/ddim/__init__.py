@@ -24,7 +24,7 @@ _HOMES = {
 }
 _ROOMS = (
     *("schedule", "process", "noise", "unet", "model", "sampler", "inversion", "latent"),
-    *("presets", "data", "checkpoint", "train", "run", "plot"),
+    *("presets", "data", "checkpoint", "features", "metrics", "train", "run", "plot", "job"),
 )
 
 __all__ = [*_HOMES, *_ROOMS]

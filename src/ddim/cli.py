@@ -19,6 +19,8 @@ VERBS = {
     "decode": "Turn latents back into pictures.",
     "reconstruct": "Encode and decode pictures, and measure what is lost.",
     "consistency": "Compare the pictures that different numbers of steps make of the same noise.",
+    "evaluate": "Measure FID, KID, precision, recall and time over steps and η, as the paper's table 1.",
+    "reproduce": "Write the paper's tables 1 and 2 and figures 3 to 6, for a model.",
     "info": "Tell what a model is.",
 }
 
