@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from layouts import randomise
 from safetensors.torch import save_file
 
 import ddim
@@ -82,16 +83,6 @@ FIELDS = {
     "attention in one half": {"down_block_types": [D, D], "up_block_types": [U, AU]},
     "not square": {"sample_size": [16, 8]},
 }
-
-
-def randomise(network: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """Every parameter away from its initial value, so that none can be left out of a comparison unnoticed."""
-    generator = torch.Generator().manual_seed(seed)
-    for name, p in network.named_parameters():
-        noise = torch.randn(p.shape, generator=generator)
-        scale = 0.2 if p.dim() == 1 else 1 / p[0].numel() ** 0.5
-        p.data = noise * scale + (1.0 if p.dim() == 1 and name.endswith("weight") else 0.0)
-    return network.eval().requires_grad_(False)
 
 
 def theirs(fields: dict, seed: int = 0):

@@ -21,8 +21,9 @@ _HOMES = {
     "InputError": "errors",
 }
 _ROOMS = (
-    *("schedule", "process", "noise", "unet", "model", "sampler", "latent"),
-    *("presets", "data", "checkpoint", "train", "run", "plot"),
+    *("options", "schedule", "process", "noise", "blocks", "unet", "lucidrains", "model", "sampler", "latent"),
+    *("presets", "data", "config", "weights", "convert", "official", "foreign"),
+    *("checkpoint", "train", "run", "plot"),
 )
 
 __all__ = [*_HOMES, *_ROOMS]

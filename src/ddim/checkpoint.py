@@ -22,9 +22,10 @@ from ddim.config import (
 from ddim.convert import modern
 from ddim.errors import InputError, choose
 from ddim.files import folder, replacing
-from ddim.foreign import Options, load_file, option
+from ddim.foreign import load_file
 from ddim.lucidrains import LucidConfig, LucidUNet
 from ddim.model import Model
+from ddim.options import Options, option
 from ddim.unet import UNet, UNetConfig
 from ddim.weights import assign, is_state, read
 
@@ -119,7 +120,7 @@ def load(source: str | Path, device: str | torch.device | None = None, **options
     """The model that `source` names: a bundled name, a run or model folder, a file of weights, or a Hub id.
 
     Weights come as float32, frozen, in evaluation mode; on `device`, by default a GPU where there is one. `options`
-    say what a bare file of weights does not: the fields of `ddim.foreign.Options`. Raises InputError.
+    say what a bare file of weights does not: the fields of `ddim.options.Options`. Raises InputError.
     """
     path, options = _find(str(source)), Options(**options)
     model = load_file(path, options) if path.is_file() else load_folder(path, options)

@@ -12,6 +12,8 @@ VERBS = {
     "demo": "Train on handwritten digits for two minutes, then sample them with DDPM and DDIM.",
     "train": "Train a model on your pictures, with one of the paper's presets.",
     "sample": "Sample pictures from a model.",
+    "convert": "Write a model, from other code too, as a folder for diffusers or the official code.",
+    "push": "Put a model on the Hub, with a card.",
     "info": "Tell what a model is.",
 }
 

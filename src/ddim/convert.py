@@ -131,8 +131,9 @@ def to_official(network: UNet) -> State:
     for name in ("attention_head_dim", "num_heads") if one_head else ():
         del fixed[name]
     for name, value in fixed.items():
-        if getattr(c, name) != value:
-            raise InputError(f"the official code cannot express {name} {getattr(c, name)}; it has {value}")
+        if (ours := getattr(c, name)) != value:
+            has = f"multiples of {widths[0]}" if name == "block_out_channels" else value
+            raise InputError(f"the official code cannot express {name} {ours}; it has {has}")
     state = {official_name(key, c): value for key, value in network.state_dict().items()}
     attends = re.compile(r"\.(q|k|v|proj_out)\.weight$")
     return {key: value[:, :, None, None] if attends.search(key) else value for key, value in state.items()}

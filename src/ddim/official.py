@@ -59,7 +59,7 @@ sampling:
 
 
 def settings(path: Path) -> dict:
-    """What the `config.yml` beside a checkpoint says, by the names of `ddim.foreign.Options`; {} where there is none.
+    """What the `config.yml` beside a checkpoint says, by the names of `ddim.options.Options`; {} where there is none.
 
     The official code writes tags of Python objects into it, so it is read line by line. Raises InputError.
     """
