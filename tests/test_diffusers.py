@@ -8,10 +8,11 @@ from layouts import randomise
 from safetensors.torch import save_file
 
 import ddim
-from ddim import config, schedule, weights
+from ddim import checkpoint, config, schedule, weights
 from ddim.errors import InputError
 from ddim.model import Model
-from ddim.unet import UNet
+from ddim.sampler import end, stochastic, walk
+from ddim.unet import UNet, UNetConfig
 
 diffusers = pytest.importorskip("diffusers")
 DDPM = {
@@ -210,3 +211,148 @@ def test_schedulers(kind, settings, tmp_path):
             x0 = scheduler.step(out, t - 1, x).pred_original_sample
             got = model(x, t).x0
         assert torch.allclose(got, x0, rtol=1e-3, atol=1e-3 * x0.abs().max().item())
+
+
+def small(**fields) -> Model:
+    """A model of 20 levels that stands for a trained run: written by the library, opened by diffusers."""
+    c = UNetConfig(
+        **{"sample_size": 8, "block_out_channels": (16, 32), "norm_num_groups": 8, "layers_per_block": 1},
+        **{"down_block_types": (D, AD), "up_block_types": (AU, U), **fields},
+    )
+    return Model(randomise(UNet(c)), schedule.linear(20, 1e-3, 0.3), (c.in_channels, 8, 8))
+
+
+def test_diffusers_ddim_pipeline_paints_our_pictures(tmp_path):
+    model = small()
+    pipeline = diffusers.DDIMPipeline.from_pretrained(ddim.save(model, tmp_path))
+    pipeline.set_progress_bar_config(disable=True)
+    noise = torch.randn(3, *model.shape, generator=torch.Generator().manual_seed(5))
+    for steps in (20, 5):
+        generator = torch.Generator().manual_seed(5)
+        theirs = pipeline(3, generator, num_inference_steps=steps, output_type="np").images  # (3, H, W, C) in [0, 1]
+        ours = ddim.sample(model, steps=steps, noise=noise)
+        assert torch.allclose(ours.permute(0, 2, 3, 1) / 2 + 0.5, torch.from_numpy(theirs), atol=1e-5)
+        assert ours.std() > 0.1
+
+
+def test_diffusers_ddpm_pipeline_paints_our_pictures(tmp_path):
+    model = small()
+    pipeline = diffusers.DDPMPipeline.from_pretrained(ddim.save(model, tmp_path))
+    pipeline.scheduler = diffusers.DDPMScheduler.from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    theirs = pipeline(2, torch.Generator().manual_seed(5), num_inference_steps=model.T, output_type="np").images
+    generator = torch.Generator().manual_seed(5)
+    draws = (torch.randn(2, *model.shape, generator=generator) for _ in range(model.T))  # in the order it draws them
+    x = next(draws)
+    with torch.no_grad():
+        ours = end(walk(model, x, list(range(model.T, -1, -1)), stochastic(1.0, draws))).clamp(-1, 1)
+    assert torch.allclose(ours.permute(0, 2, 3, 1) / 2 + 0.5, torch.from_numpy(theirs), atol=1e-5)
+    assert ours.std() > 0.1
+
+
+def test_clip_sample_is_kept(tmp_path):
+    """Clipping is the sampler's choice here; that a folder asks for it is told, and written back."""
+    folder(tmp_path / "a", SMALL, {"clip_sample": True})
+    folder(tmp_path / "b", SMALL, {"clip_sample": False})
+    assert ddim.load(tmp_path / "a", "cpu").info["clip_sample"] is True
+    assert "clip_sample" not in ddim.load(tmp_path / "b", "cpu").info
+    for name, kept in {"a": True, "b": False}.items():
+        copy = ddim.save(ddim.load(tmp_path / name, "cpu"), tmp_path / "copy")
+        assert json.loads((copy / "scheduler/scheduler_config.json").read_text())["clip_sample"] is kept
+
+
+@pytest.mark.parametrize("settings", [{}, {"trained_betas": [0.001 * i**1.3 for i in range(1, 51)]}], ids=str)
+def test_a_round_trip_is_bitwise(settings, tmp_path):
+    unet = folder(tmp_path / "theirs", SMALL, settings and {**settings, "num_train_timesteps": 50})
+    one = ddim.load(tmp_path / "theirs", "cpu")
+    two = ddim.load(ddim.save(one, tmp_path / "ours"), "cpu")
+    assert checkpoint.fingerprint(one) == checkpoint.fingerprint(two)
+    assert one.network.config == two.network.config
+    back = diffusers.UNet2DModel.from_pretrained(tmp_path / "ours", subfolder="unet")
+    assert all(torch.equal(value, unet.state_dict()[key]) for key, value in back.state_dict().items())
+
+
+def test_what_diffusers_cannot_express_it_refuses(tmp_path):
+    with pytest.raises((ValueError, AttributeError, OSError, ImportError)):
+        diffusers.DDIMPipeline.from_pretrained(ddim.save(small(num_heads=4), tmp_path))
+    assert ddim.load(tmp_path, "cpu").network.config.num_heads == 4
+
+
+def edit(path, **fields):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"act_fn": "gelu"},
+        {"time_embedding_type": "fourier"},
+        {"num_class_embeds": 10},
+        {"class_embed_type": "timestep"},
+        {"mid_block_type": None},
+        {"down_block_types": [D, "SkipDownBlock2D"]},
+        {"up_block_types": ["CrossAttnUpBlock2D", U]},
+        {"resnet_time_scale_shift": "ada_group"},
+        {"block_out_channels": [16, 32, 64]},
+        {"norm_num_groups": 5},
+        {"attention_head_dim": 5},
+        {"cross_attention_dim": 768},
+        {"_class_name": "UNet2DConditionModel"},
+    ],
+    ids=str,
+)
+def test_unsupported_networks_are_refused_by_name(fields, tmp_path):
+    folder(tmp_path, SMALL)
+    edit(tmp_path / "unet/config.json", **fields)
+    ((name, value),) = fields.items()
+    said = {"_class_name": value, "norm_num_groups": "norm_num_groups 5", "attention_head_dim": "heads"}
+    with pytest.raises(InputError, match=str(said.get(name, name))) as caught:
+        ddim.load(tmp_path, "cpu")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"_class_name": "KarrasVeScheduler"}, "KarrasVeScheduler"),
+        ({"beta_schedule": "sigmoid"}, "'sigmoid'"),
+        ({"prediction_type": "flow"}, "'flow'"),
+        ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr"),
+    ],
+    ids=str,
+)
+def test_unsupported_schedulers_are_refused_by_name(fields, said, tmp_path):
+    folder(tmp_path, SMALL)
+    edit(tmp_path / "scheduler/scheduler_config.json", **fields)
+    with pytest.raises(InputError, match=said):
+        ddim.load(tmp_path, "cpu")
+
+
+def test_other_pipelines_and_spoilt_folders_are_refused(tmp_path):
+    folder(tmp_path, SMALL)
+    with pytest.raises(InputError, match="--num-heads"):
+        ddim.load(tmp_path, "cpu", num_heads=2)
+    file = tmp_path / "unet/diffusion_pytorch_model.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-10])
+    with pytest.raises(InputError, match="truncated"):
+        ddim.load(tmp_path, "cpu")
+    file.unlink()
+    with pytest.raises(InputError, match="no such file"):
+        ddim.load(tmp_path, "cpu")
+    file.write_bytes(whole)
+    edit(tmp_path / "model_index.json", vqvae=["diffusers", "VQModel"])
+    with pytest.raises(InputError, match="vqvae"):
+        ddim.load(tmp_path, "cpu")
+
+
+def test_a_bare_unet_folder_takes_what_it_does_not_say_from_options(tmp_path):
+    unet = theirs({**SMALL, "sample_size": None})
+    unet.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="--image-size"):
+        ddim.load(tmp_path, "cpu")
+    model = ddim.load(tmp_path, "cpu", image_size=16, schedule="cosine", objective="v")
+    assert agree(model, unet) < 1e-5
+    assert (model.shape, model.predicts) == ((3, 16, 16), "v")
+    assert torch.equal(model.abar, schedule.cosine())
+    assert model.info["assumed"] == "T 1000"

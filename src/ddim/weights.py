@@ -1,6 +1,7 @@
 """Files of weights: read without running what they hold, by memory mapping, and given to a network as they are."""
 
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -18,8 +19,9 @@ def read(path: Path):
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        # Files of before torch 1.6 are no zip archives, and cannot be mapped.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings(action="ignore"):  # what is wrong is told once, below
+            # Files of before torch 1.6 are no zip archives, and cannot be mapped.
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; is this a model folder?") from None
     except (SafetensorError, OSError) as error:
