@@ -12,7 +12,7 @@ from ddim import checkpoint, config, schedule, weights
 from ddim.errors import InputError
 from ddim.model import Model
 from ddim.sampler import end, stochastic, walk
-from ddim.unet import UNet, UNetConfig
+from ddim.unet import UNet
 
 diffusers = pytest.importorskip("diffusers")
 DDPM = {
@@ -215,9 +215,9 @@ def test_schedulers(kind, settings, tmp_path):
 
 def small(**fields) -> Model:
     """A model of 20 levels that stands for a trained run: written by the library, opened by diffusers."""
-    c = UNetConfig(
-        **{"sample_size": 8, "block_out_channels": (16, 32), "norm_num_groups": 8, "layers_per_block": 1},
-        **{"down_block_types": (D, AD), "up_block_types": (AU, U), **fields},
+    c = config.narrowest(
+        {"sample_size": 8, "block_out_channels": (16, 32), "norm_num_groups": 8, "layers_per_block": 1}
+        | {"down_block_types": (D, AD), "up_block_types": (AU, U), **fields}
     )
     return Model(randomise(UNet(c)), schedule.linear(20, 1e-3, 0.3), (c.in_channels, 8, 8))
 

@@ -5,6 +5,7 @@ Activations stay channels_last throughout; attention reads them as (N, H·W, C) 
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,6 @@ class UNetConfig:
 
     The defaults are DDPM's choices rather than diffusers' (see `ddim.config` for a foreign file that omits a field):
     sin‖cos over half−1, downsampling padded on the right and bottom only, GroupNorm eps 1e-6, one attention head.
-    The last two fields are ours, for networks of improved-diffusion that diffusers cannot express.
     """
 
     sample_size: int | tuple[int, int] = 32
@@ -42,6 +42,15 @@ class UNetConfig:
     downsample_type: str = "conv"  # of the blocks with attention; "resnet" resamples within a residual block
     upsample_type: str = "conv"
     time_embedding_dim: int | None = None
+
+    num_heads: ClassVar[int | None] = None
+    time_scale: ClassVar[float] = 1.0
+
+
+@dataclass(frozen=True)
+class ImprovedConfig(UNetConfig):
+    """With what improved-diffusion has beyond diffusers, which has no word for it and cannot open such a network."""
+
     num_heads: int | None = None  # the same number of heads at every width; overrides attention_head_dim
     time_scale: float = 1.0  # what the time index is multiplied by before it is embedded
 

@@ -13,9 +13,7 @@ from ddim.config import (
     PREDICTION_TYPES,
     abar_of,
     beta_config,
-    beyond_diffusers,
     check_scheduler,
-    config_of,
     plain_fields,
     unet_of,
 )
@@ -54,9 +52,9 @@ def save(model: Model, to: str | Path, dtype: torch.dtype = torch.float32) -> Pa
     from safetensors.torch import save_file
 
     to, c = Path(to), model.network.config
-    plain = isinstance(c, UNetConfig) and not beyond_diffusers(c)
-    name, fields = ("UNet2DModel", config_of(c)) if plain else (type(model.network).__name__, asdict(c))
-    config = {"_class_name": name, "_diffusers_version": "0.35.0", **fields}
+    plain = type(c) is UNetConfig
+    name = "UNet2DModel" if plain else type(model.network).__name__
+    config = {"_class_name": name, "_diffusers_version": "0.35.0", **asdict(c)}
     pipeline = {
         "_class_name": "DDIMPipeline",
         "_diffusers_version": "0.35.0",
@@ -122,10 +120,20 @@ def load(source: str | Path, device: str | torch.device | None = None, **options
     Weights come as float32, frozen, in evaluation mode; on `device`, by default a GPU where there is one. `options`
     say what a bare file of weights does not: the fields of `ddim.options.Options`. Raises InputError.
     """
+    chosen = pick_device(device)
     path, options = _find(str(source)), Options(**options)
     model = load_file(path, options) if path.is_file() else load_folder(path, options)
     model.network.requires_grad_(False).eval()
-    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return model.to(chosen)
+
+
+def pick_device(device: str | torch.device | None) -> torch.device:
+    """The device named, or else a GPU where there is one. Raises InputError where it is not there."""
+    try:
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return torch.empty(0, device=chosen).device
+    except Exception as error:  # an unknown name, a missing driver, a GPU number too many
+        raise InputError(f"device {device} is not to be had here ({str(error).splitlines()[0][:120]})") from None
 
 
 def _find(source: str) -> Path:

@@ -1,13 +1,13 @@
 """diffusers' configuration files in our terms, both ways: the shape of a U-Net, and the noise schedule."""
 
-from dataclasses import asdict, fields
+from dataclasses import fields
 
 import torch
 from torch import Tensor
 
 from ddim import schedule
+from ddim.blocks import ImprovedConfig, UNetConfig
 from ddim.errors import InputError
-from ddim.unet import UNetConfig
 
 # What diffusers' UNet2DModel takes where a config.json omits a field.
 OMITTED = {
@@ -34,7 +34,7 @@ ONLY = {
     "upsample_type": ("conv", "resnet"),
 }
 IGNORED = {"num_train_timesteps"}  # only a learned time embedding reads it
-OURS = {"num_heads": None, "time_scale": 1.0}  # what diffusers has no field for, and the value that needs none
+OURS = {"num_heads": None, "time_scale": 1.0}  # the fields of ImprovedConfig, and the values that need none
 BLOCKS = {
     "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D"),
     "up_block_types": ("UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D"),
@@ -49,19 +49,19 @@ def unet_of(config: dict, image_size: int | None = None) -> UNetConfig:
 
     `image_size` stands in where the file has no sample_size.
     """
-    ours = {field.name for field in fields(UNetConfig)}
+    ours = {field.name for field in fields(ImprovedConfig)}
     for name, value in config.items():
         if name in ONLY and value not in ONLY[name]:
             raise InputError(f"{name} {value!r} is not supported: {_words(ONLY[name])}")
         known = name in ours or name in ONLY or name in IGNORED or name.startswith("_")
         if not known and value is not None and value is not False:
             raise InputError(f"{name} {value!r} is not a field that is known here")
-    given = plain_fields(UNetConfig, config)
+    given = plain_fields(ImprovedConfig, config)
     given["sample_size"] = given.get("sample_size") or image_size
     if given["sample_size"] is None:
         raise InputError("has no sample_size; give --image-size")
     try:
-        unet = UNetConfig(**{**OMITTED, **given})
+        unet = narrowest({**OMITTED, **given})
         check(unet)
     except TypeError as error:
         raise InputError(f"a field has a value of the wrong kind ({error})") from None
@@ -98,14 +98,15 @@ def attention_widths(c: UNetConfig) -> set[int]:
     return widths | ({c.block_out_channels[-1]} if c.add_attention else set())
 
 
-def config_of(c: UNetConfig) -> dict:
-    """The fields of `config.json` for a U-Net; those that are ours alone only where they say something."""
-    return {name: value for name, value in asdict(c).items() if name not in OURS or value != OURS[name]}
-
-
 def beyond_diffusers(c: UNetConfig) -> list[str]:
     """The fields of a U-Net that diffusers has no word for."""
     return [name for name, value in OURS.items() if getattr(c, name) != value]
+
+
+def narrowest(fields: dict) -> UNetConfig:
+    """A U-Net's configuration: diffusers' own fields where those say it all."""
+    rest = {name: value for name, value in fields.items() if name not in OURS}
+    return ImprovedConfig(**fields) if any(fields.get(k, v) != v for k, v in OURS.items()) else UNetConfig(**rest)
 
 
 def with_heads(c: UNetConfig, heads: int) -> dict:

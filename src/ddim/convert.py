@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ddim.config import attention_widths, with_heads
+from ddim.config import OURS, attention_widths, narrowest, with_heads
 from ddim.errors import InputError
 from ddim.unet import UNet, UNetConfig
 from ddim.weights import assign
@@ -120,7 +120,7 @@ def to_official(network: UNet) -> State:
     for name in ("sample_size", "in_channels", "out_channels", "layers_per_block", "dropout"):
         del fixed[name]
     widths = c.block_out_channels
-    fixed |= {
+    fixed |= OURS | {
         "block_out_channels": tuple(max(1, width // widths[0]) * widths[0] for width in widths),
         "down_block_types": tuple(kind.replace("Resnet", "") for kind in c.down_block_types),
         "up_block_types": tuple(kind.replace("Down", "Up") for kind in reversed(c.down_block_types)),
@@ -192,8 +192,8 @@ def improved_config(state: State) -> dict:
 
 def with_attention(fields: dict, heads: int, head_channels: int | None) -> UNetConfig:
     """The U-Net of `fields` with `heads` heads at every width, or with heads of `head_channels` channels."""
-    c = UNetConfig(**fields)
-    return UNetConfig(**fields, **({"attention_head_dim": head_channels} if head_channels else with_heads(c, heads)))
+    chosen = {"attention_head_dim": head_channels} if head_channels else with_heads(narrowest(fields), heads)
+    return narrowest(fields | chosen)
 
 
 def split_qkv(c: UNetConfig, by_kind: bool) -> Callable[[str, Tensor], Tensor]:

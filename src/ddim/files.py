@@ -39,28 +39,43 @@ def appending(path: Path) -> Iterator[TextIO]:
         raise refused(path, error) from error
 
 
-def refused(path: Path, error: Exception) -> Exception:
+def refused(path: Path, error: BaseException) -> BaseException:
     """An InputError for what the disk refused; any other error as it was."""
-    # safetensors keeps only the text of the system's error, with its number.
-    told = re.search(r"\(os error (\d+)\)", str(error))
-    number = int(told[1]) if told else getattr(error, "errno", None)
+    if isinstance(error, InputError):
+        return error
+    cause: BaseException | None = error
+    while cause and not _number(cause):  # torch.save raises its own error while handling the system's
+        cause = cause.__context__
+    number = cause and _number(cause)
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return InputError(f"{path}: no room to write it ({os.strerror(number)}); free some space and try again")
-    if number is not None:
+    if number:
         return InputError(f"{path}: cannot be written ({os.strerror(number)})")
     return error
+
+
+def _number(error: BaseException) -> int | None:
+    """The system's error number; safetensors keeps it in the text only."""
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return int(told[1]) if told else getattr(error, "errno", None)
+
+
+def writable(path: Path) -> Path:
+    """`path`, or an InputError unless it is, or could be made, a folder that can be written. Makes nothing."""
+    at = path
+    while not at.exists() and at != at.parent:
+        at = at.parent
+    if not at.is_dir():
+        raise InputError(f"{at}: is a file; name a folder")
+    if not os.access(at, os.W_OK):
+        raise InputError(f"{at}: cannot be written (permission denied); name another folder")
+    return path
 
 
 def folder(path: Path) -> Path:
     """Make `path` a folder that can be written, or raise InputError."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise InputError(f"{path}: is a file; name a folder") from None
-    except NotADirectoryError:
-        raise InputError(f"{path}: part of this path is a file; name a folder") from None
+        writable(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise refused(path, error) from error
-    if not os.access(path, os.W_OK):
-        raise InputError(f"{path}: cannot be written (permission denied); name another folder")
     return path

@@ -14,10 +14,15 @@ from torch import Tensor
 from ddim.errors import InputError
 
 
+def check_seed(seed: int) -> None:
+    """Raise InputError unless 0 ≤ seed < 2**64."""
+    if not 0 <= seed < 2**64:
+        raise InputError(f"seed must be from 0 to 2**64 - 1; got {seed}")
+
+
 def normal(seed: int, images: Sequence[int], shape: Sequence[int], draw: int = 0) -> Tensor:
     """Standard normal noise, (len(images), *shape) float32 on the CPU. Draw 0 is x_T; draw i is the noise of step i."""
-    if seed < 0 or seed >= 2**64:
-        raise InputError(f"seed must be from 0 to 2**64 - 1; got {seed}")
+    check_seed(seed)
     out = np.empty((len(images), *shape), dtype=np.float32)
     for row, image in zip(out, images, strict=True):
         stream = np.random.Philox(key=[seed, image], counter=[0, 0, 0, draw])

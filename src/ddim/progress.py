@@ -9,9 +9,12 @@ Item = TypeVar("Item")
 
 @contextmanager
 def progress(
-    what: str, total: int, unit: str = "step", done: int = 0, show: bool = True
+    what: str, total: int, unit: str = "step", done: int = 0, show: bool = True, each: int = 1
 ) -> Iterator[Callable[..., None]]:
-    """A bar over `total` units. Yields `advance(n=1, note="")`, where `note` is shown at the end of the line."""
+    """A bar over `total` steps, of `each` units of the rate that is shown.
+
+    Yields `advance(n=1, note=None)`; a note is shown at the end of the line until there is another.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -30,10 +33,14 @@ def progress(
 
         def advance(n: int = 1, note: str | None = None) -> None:
             speed = bars.tasks[task].speed
-            rate = f"{speed:.3g} {unit}/s" if speed else ""
+            rate = f"{speed * each:,.{0 if speed * each >= 10 else 2}f} {unit}/s" if speed else ""
             bars.update(task, advance=n, rate=rate, **({} if note is None else {"note": note}))
 
-        yield advance
+        try:
+            yield advance
+        except BaseException:
+            bars.live.transient = True  # the error's own line is what should be left on the screen
+            raise
 
 
 def track(items: Iterable[Item], what: str, total: int, unit: str = "step") -> Iterator[Item]:

@@ -45,8 +45,9 @@ class Run:
         checkpoint.write_json(self.out / "train.json", {"preset": self.name, **asdict(self.preset)})
 
     def resume(self) -> None:
-        """Go back to the last saved state, and take back the lines logged after it."""
-        self.state.restore(self.saved)
+        """Go back to the last saved state (the start, where none was saved), and take back what was logged after it."""
+        if self.saved.exists():
+            self.state.restore(self.saved)
         lines = self.logged.read_text().splitlines() if self.logged.exists() else []
         kept = [line for line in lines if _step_of(line) <= self.state.step]
         with replacing(self.logged) as part:
@@ -167,7 +168,8 @@ def train(run: Run, pictures: Tensor | data.Pictures, accelerator) -> Iterator[s
     p, state, main = run.preset, run.state, accelerator.is_main_process
     losses: list[Tensor] = []
     since = time.monotonic()
-    with interruptible() as stopping, progress("training", p.steps, done=state.step, show=main) as advance:
+    bar = progress("training", p.steps, "image", state.step, show=main, each=p.batch_size)
+    with interruptible() as stopping, bar as advance:
         for loss in fit(p, state, run.model.abar, pictures, accelerator):
             losses.append(loss)
             last = state.step == p.steps

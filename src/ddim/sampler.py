@@ -64,10 +64,11 @@ def check_eta(abar: Tensor, times: Sequence[int], eta: float | str) -> None:
         return
     if isinstance(eta, str) or not math.isfinite(eta) or eta < 0:
         raise InputError(f"eta must be 0 or more, or 'hat'; got {eta}")
-    for t, s in pairwise(times):
-        largest = (1 - abar[s]).sqrt() / sigma(1.0, abar[t], abar[s])
-        if s > 0 and eta > 1 and eta > largest:
-            raise InputError(f"eta {eta} is too large for the step {t} -> {s}: at most {largest.item():.4f} there")
+    # The radicand 1−ᾱ_s−σ(η)² vanishes at η = √(1−ᾱ_s)/σ(1); the step into the data has σ = 0 whatever η.
+    bounds = {((1 - abar[s]).sqrt() / sigma(1.0, abar[t], abar[s])).item(): (t, s) for t, s in pairwise(times) if s > 0}
+    if eta > 1 and bounds and eta > (bound := min(bounds)):
+        t, s = bounds[bound]
+        raise InputError(f"eta {eta} is too large for this grid: at most {bound:.4f}, by its step {t} -> {s}")
 
 
 def grid(model: Denoiser, steps: int, spacing: str = "linear", times: Sequence[int] | None = None) -> list[int]:
@@ -126,7 +127,7 @@ def sample(
         raise InputError(f"n must be at least 1; got {n}")
     path = grid(model, steps, spacing, times)
     batches = []
-    for images in chunks(n, batch_size or default_batch_size(model)):
+    for images in chunks(n, default_batch_size(model) if batch_size is None else batch_size):
         x = None if noise is None else noise[images.start : images.stop]
         x = end(generate(model, images, path, eta, seed, x, clip))
         batches.append(x.clamp(-1, 1).float().cpu())

@@ -117,16 +117,16 @@ class State:
             torch.save({"step": self.step, **parts}, file)
 
     def restore(self, path: Path) -> None:
-        """Take over a saved state. Raises InputError where the file is absent or not whole."""
+        """Take over a saved state. Raises InputError where the file is not whole."""
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
             for name in ("network", "average", "optimizer"):
                 getattr(self, name).load_state_dict(content[name])
             self.step = content["step"]
-        except FileNotFoundError:
-            raise InputError(f"{path}: no saved state to resume; leave --resume out to start anew") from None
         except Exception as error:  # torch.load raises whatever the broken archive provokes
-            raise InputError(f"{path}: truncated or not a saved state ({str(error).splitlines()[0]})") from error
+            raise InputError(
+                f"{path}: truncated, or not the state of this run; start anew with another --out"
+            ) from error
 
 
 def fit(preset: Preset, state: State, abar: Tensor, pictures: Tensor | data.Pictures, accelerator) -> Iterator[Tensor]:

@@ -31,7 +31,8 @@ def read(path: Path):
         reason = "it holds more than tensors, and code is not run" if "Unsupported" in told else _line(error)
         raise InputError(f"{path}: not a file of weights that can be read safely ({reason})") from None
     except Exception as error:  # torch.load raises whatever the broken archive provokes
-        raise InputError(f"{path}: truncated or not a file of weights ({_line(error)})") from None
+        reason = _line(error) if " " in str(error) else type(error).__name__
+        raise InputError(f"{path}: truncated or not a file of weights ({reason})") from None
 
 
 def _line(error: Exception) -> str:

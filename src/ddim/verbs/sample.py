@@ -61,6 +61,7 @@ def run(o: Sample) -> None:
     from ddim import checkpoint, plot
     from ddim.data import to_uint8
     from ddim.files import folder, replacing
+    from ddim.noise import check_seed
     from ddim.progress import progress
     from ddim.sampler import check_eta, chunks, default_batch_size, generate, grid
 
@@ -69,12 +70,14 @@ def run(o: Sample) -> None:
     model = checkpoint.load(o.model, o.device)
     times = grid(model, o.steps, o.spacing, o.times)
     check_eta(model.abar, times, o.eta)
+    check_seed(o.seed)
+    batches = list(chunks(o.n, default_batch_size(model) if o.batch_size is None else o.batch_size))
     out = folder(o.folder())
     checkpoint.claim(out / "sample.json", {"model": checkpoint.fingerprint(model), **o.settings()})
 
     files = [out / f"{k:05d}.png" for k in range(o.n)]
     done = {k for k, file in enumerate(files) if file.exists()} if o.format == "png" else set()
-    batches = [b for b in chunks(o.n, o.batch_size or default_batch_size(model)) if not done.issuperset(b)]
+    batches = [batch for batch in batches if not done.issuperset(batch)]
     kept = []  # (n, C, H, W) uint8: 50,000 pictures of 32×32 are 150 MB
     with torch.no_grad(), progress("sampling", len(batches) * (len(times) - 1)) as advance:
         for images in batches:

@@ -64,14 +64,16 @@ def train(
     import torch
 
     from ddim import data, plot, sampler
-    from ddim.files import folder
+    from ddim.files import folder, writable
     from ddim.run import Run, check, train
 
     check(preset)
     # Behind zero-initialised convolutions the first gradients are denormal, which costs a CPU forty times the time.
     # Threads inherit the setting, so it comes before any is started.
     torch.set_flush_denormal(True)
-    pictures = data.load(data.find(preset.data, preset.size, preset.channels, skip_broken))
+    source = data.find(preset.data, preset.size, preset.channels, skip_broken)
+    writable(out)
+    pictures = data.load(source)
     accelerator = accelerate(preset, device)
     run = Run(preset, name, out, accelerator.device)
     if resume:

@@ -1,0 +1,90 @@
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDPMScheduler
+
+from ddim import schedule
+from ddim.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [("linear", "linear"), ("scaled-linear", "scaled_linear"), ("cosine", "squaredcos_cap_v2")]
+)
+def test_abar_is_the_public_implementations(ours: str, theirs: str):
+    args = {"beta_start": 8.5e-4, "beta_end": 0.012} if ours == "scaled-linear" else {}
+    reference = DDPMScheduler(1000, beta_schedule=theirs, **args).alphas_cumprod  # float32
+    abar = schedule.SCHEDULES[ours]()
+    assert abar.dtype == torch.float64
+    assert len(abar) == 1001
+    assert abar[0] == 1
+    torch.testing.assert_close(abar[1:].float(), reference, rtol=2e-4, atol=1e-7)
+
+
+def test_linear_abar_is_the_product_of_its_definition():
+    T, product = 1000, 1.0
+    abar = schedule.linear(T)
+    for t in range(1, T + 1):
+        product *= 1 - (1e-4 + (0.02 - 1e-4) * (t - 1) / (T - 1))
+        assert math.isclose(abar[t].item(), product, rel_tol=1e-12)
+
+
+@pytest.mark.parametrize("spacing", ["linear", "quadratic"])
+@pytest.mark.parametrize("T", [1, 2, 7, 100, 1000])
+def test_asked_is_walked(spacing: str, T: int):
+    for steps in range(1, T + 1):
+        grid = schedule.times(T, steps, spacing)
+        assert len(grid) == steps + 1
+        assert grid[0] == T
+        assert grid[-1] == 0
+        assert all(t > s for t, s in pairwise(grid))
+
+
+def test_grids_are_the_papers_formula():
+    assert schedule.times(1000, 8, "linear") == [1000, 875, 750, 625, 500, 375, 250, 125, 0]
+    c = 1000 / 10**2
+    assert schedule.times(1000, 10, "quadratic") == [math.floor(c * i * i) for i in range(10, -1, -1)]
+
+
+@pytest.mark.parametrize("steps", [1, 3, 10, 20, 50, 100, 300, 999, 1000])
+def test_official_grids(steps: int):
+    """The official runner's own expressions, in its 0-based indices, and its repeats dropped."""
+    linear = list(range(0, 1000, 1000 // steps))
+    assert schedule.times(1000, steps, "official-linear") == [k + 1 for k in reversed(linear)] + [0]
+    quadratic = [int(s) for s in list(np.linspace(0, np.sqrt(1000 * 0.8), steps) ** 2)]
+    walked = sorted(set(quadratic), reverse=True)
+    assert schedule.times(1000, steps, "official-quadratic") == [k + 1 for k in walked] + [0]
+
+
+def test_official_grids_have_their_known_lengths():
+    assert len(schedule.times(1000, 300, "official-linear")) - 1 == 334
+    assert len(schedule.times(1000, 50, "official-quadratic")) - 1 == 49
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1001])
+def test_steps_out_of_range(steps: int):
+    with pytest.raises(InputError, match="steps must be from 1 to 1000"):
+        schedule.times(1000, steps)
+
+
+@pytest.mark.parametrize(
+    ("times", "words"),
+    [
+        ([5], "at least two"),
+        ([5, 5, 0], "must fall"),
+        ([3, 5, 0], "must fall"),
+        ([1001, 0], "0..1000"),
+        ([3, -1], "0.."),
+    ],
+)
+def test_times_by_hand(times: list[int], words: str):
+    with pytest.raises(InputError, match=words):
+        schedule.check_times(1000, times)
+    assert schedule.check_times(1000, (900, 3, 0)) == [900, 3, 0]
+
+
+def test_unknown_spacing_lists_those_there_are():
+    with pytest.raises(InputError, match="official-quadratic"):
+        schedule.times(1000, 10, "cubic")

@@ -1,0 +1,281 @@
+"""Training: its random numbers, its loss, its average, and runs that are stopped in every way, by the real command."""
+
+import json
+import resource
+import signal
+import subprocess
+import time
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from conftest import command, environment, refused, tiny_network
+from PIL import Image
+
+from ddim import data, schedule, train
+from ddim.presets import PRESETS
+from ddim.process import marginal
+
+ABAR = schedule.linear()
+TINY = replace(PRESETS["digits"], ch=8, groups=4, mult=(1, 1), batch_size=16, steps=30, warmup=5, decay=False)
+OPTIONS = [
+    "--ch",
+    "8",
+    "--groups",
+    "4",
+    "--mult",
+    "1",
+    "1",
+    "--batch-size",
+    "16",
+    "--warmup",
+    "5",
+    "--no-decay",
+    "--save-every",
+    "10",
+    "--sample-every",
+    "1000",
+]
+
+
+def losses(run: Path) -> list[tuple[int, float]]:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"]) for line in lines]
+
+
+def fit(preset=TINY, steps: int = 5, pictures=None) -> tuple[list[float], train.State]:
+    model = train.build(preset)
+    state = train.State.new(preset, model.network)
+    pictures = data.load(data.find("digits", 8, 1)) if pictures is None else pictures
+    return [
+        x.item() for x in islice(train.fit(preset, state, model.abar, pictures, Accelerator(cpu=True)), steps)
+    ], state
+
+
+def test_the_first_loss_is_that_of_predicting_nothing():
+    """ε̂ = 0 before the first step, so the loss is the mean of ε² over the batch that the seed decides."""
+    first, _ = fit(steps=1)
+    _, eps, _ = train.randomness(TINY.seed, 1, (16, 1, 8, 8), 1000)
+    assert abs(first[0] - eps.square().mean().item()) < 1e-6
+
+
+def test_the_loss_is_the_papers_objective():
+    """Written out for each picture: mean over pixels of (ε − ε_θ(√ᾱ_t x_0 + √(1−ᾱ_t) ε, t))², the index being t−1."""
+    network = tiny_network()
+    x0, eps = torch.randn(2, 6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    times = torch.tensor([1, 2, 300, 500, 999, 1000])
+    expected = 0.0
+    for x, e, t in zip(x0, eps, times.tolist(), strict=True):
+        x_t = marginal(x, e, ABAR[t]).float()
+        expected += (e - network(x_t[None], torch.tensor([t - 1]))[0]).square().mean().item() / 6
+    assert abs(train.loss_of(network, x0, times, eps, ABAR).item() - expected) < 1e-5
+
+
+def test_times_are_antithetic_uniform_and_never_zero():
+    times = torch.cat([train.randomness(0, step, (128, 1, 1, 1), 1000)[0] for step in range(500)])  # (64000,)
+    assert times.min() == 1
+    assert times.max() == 1000
+    assert abs(times.double().mean() - 500.5) < 1e-9  # exactly, by pairs
+    counts = times.bincount(minlength=1001)[1:].view(10, 100).sum(1)
+    assert (counts - 6400).abs().max() < 5 * 6400**0.5
+    odd, _, _ = train.randomness(0, 1, (5, 1, 1, 1), 1000)
+    assert len(odd) == 5
+
+
+def test_steps_draw_different_numbers():
+    a, b = train.randomness(0, 1, (64, 1, 8, 8), 1000), train.randomness(0, 2, (64, 1, 8, 8), 1000)
+    assert abs(torch.corrcoef(torch.stack([a[1].flatten(), b[1].flatten()]))[0, 1]) < 0.08
+    assert torch.equal(a[1], train.randomness(0, 1, (64, 1, 8, 8), 1000)[1])
+    assert not torch.equal(a[1], train.randomness(1, 1, (64, 1, 8, 8), 1000)[1])
+
+
+def test_the_average_is_the_recursion():
+    """a_k = d_k a_{k−1} + (1−d_k) w_k, with d_k = min(decay, (1+k)/(10+k)) and a_0 = w_0."""
+    values = torch.randn(60, generator=torch.Generator().manual_seed(0)).tolist()
+    holder = torch.nn.Linear(1, 1, bias=False)
+    average = torch.optim.swa_utils.AveragedModel(holder, multi_avg_fn=train.ema(0.8))
+    expected = values[0]
+    for k, value in enumerate(values):
+        holder.weight.data.fill_(value)
+        average.update_parameters(holder)
+        decay = min(0.8, (1 + k) / (10 + k))
+        expected = value if k == 0 else decay * expected + (1 - decay) * value
+        assert abs(average.module.weight.item() - expected) < 1e-5
+
+
+def test_the_learning_rate_rises_and_falls():
+    preset = replace(TINY, lr=2.0, warmup=10, steps=100, decay=True)
+    assert train.rate(preset, 5) == pytest.approx(2.0 * 0.5 * 0.5 * (1 + np.cos(np.pi * 4 / 100)))
+    assert train.rate(preset, 100) < 0.01
+    assert [train.rate(replace(preset, decay=False), k) for k in (1, 10, 100)] == [pytest.approx(0.2), 2.0, 2.0]
+
+
+def test_half_of_the_pictures_are_flipped():
+    """With one lopsided picture and ε known, what the network was shown tells the side."""
+    picture = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+    picture[..., :4] = 255
+    preset = replace(TINY, flip=True, batch_size=400)
+    model = train.build(preset)
+    seen = []
+    model.network.register_forward_pre_hook(lambda module, args: seen.append(args))
+    next(train.fit(preset, train.State.new(preset, model.network), model.abar, picture, Accelerator(cpu=True)))
+    times, eps, coin = train.randomness(preset.seed, 1, (400, 1, 8, 8), 1000)
+    level = ABAR[times].float()[:, None, None, None]
+    x0 = (seen[0][0] - (1 - level).sqrt() * eps) / level.sqrt()
+    clear = times < 300
+    left = (x0[..., :4].mean((1, 2, 3)) > 0)[clear]
+    assert torch.equal(left, (coin >= 0.5)[clear])
+    assert 0.3 < left.float().mean() < 0.7
+
+
+def test_dropout_is_repeatable_and_active():
+    dropped, _ = fit(replace(TINY, dropout=0.5), steps=4)
+    again, _ = fit(replace(TINY, dropout=0.5), steps=4)
+    plain, _ = fit(TINY, steps=4)
+    assert dropped == again
+    assert dropped[3] != plain[3]
+
+
+def test_training_learns():
+    values, _ = fit(replace(TINY, lr=2e-3), steps=120)
+    assert np.mean(values[-20:]) < 0.5 * values[0]
+
+
+def test_a_state_that_does_not_fit_is_refused(tmp_path: Path):
+    _, state = fit(steps=1)
+    state.save(tmp_path / "s.pt")
+    other = train.State.new(TINY, train.build(replace(TINY, ch=16)).network)
+    with pytest.raises(train.InputError, match="not the state of this run"):
+        other.restore(tmp_path / "s.pt")
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory) -> Path:
+    """A finished run of 30 steps."""
+    tmp = tmp_path_factory.mktemp("unbroken")
+    run = [*command("train", "digits", "--out", "run", "--steps", "30"), *OPTIONS]
+    subprocess.run(run, cwd=tmp, env=environment(tmp), check=True, capture_output=True, timeout=240)
+    return tmp / "run"
+
+
+def test_a_run_leaves_everything(unbroken: Path, ddim_cli):
+    assert [step for step, _ in losses(unbroken)] == list(range(1, 31))
+    assert json.loads((unbroken / "train.json").read_text())["batch_size"] == 16
+    for name in ("loss.png", "samples/step-0000030.png"):
+        with Image.open(unbroken / name) as picture:
+            assert min(picture.size) > 100
+    assert not list(unbroken.rglob("*.part*"))
+    told = ddim_cli("info", unbroken).stdout
+    assert "8×8, greyscale" in told
+    assert "linear, β 0.0001 … 0.02" in told
+
+
+def killed(tmp_path: Path, how: int, lines: int = 15) -> tuple[Path, subprocess.Popen]:
+    """A long run, sent a signal once it has logged `lines` steps and saved."""
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        [*command("train", "digits", "--out", run, "--steps", "100000"), *OPTIONS],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 200
+    log = run / "log.jsonl"
+    while not (log.exists() and log.read_text().count("\n") >= lines and (run / "state" / "last.pt").exists()):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(how)
+    process.wait(timeout=100)
+    return run, process
+
+
+def test_killed_and_resumed_is_as_if_unbroken(tmp_path: Path, ddim_cli, unbroken: Path):
+    """SIGKILL at any moment; then the losses, and the model, are those of the run that nobody killed, bit for bit."""
+    run, _ = killed(tmp_path, signal.SIGKILL)
+    with open(run / "log.jsonl", "a") as log:
+        log.write('{"step": 99, "lo')  # a line cut short
+    # The kill may have come late on a quick machine: then the run is beyond 30, and an unbroken one must go as far.
+    steps = max(30, torch.load(run / "state" / "last.pt", weights_only=True)["step"] + 5)
+    reference = unbroken
+    if steps > 30:
+        reference = tmp_path / "longer"
+        ddim_cli("train", "digits", "--out", reference, "--steps", steps, *OPTIONS)
+    result = ddim_cli("train", "digits", "--out", run, "--resume", "--steps", steps)
+    assert result.returncode == 0, result.stderr
+    assert losses(run) == losses(reference)
+    weights = "unet/diffusion_pytorch_model.safetensors"
+    assert (run / weights).read_bytes() == (reference / weights).read_bytes()
+
+
+def test_control_c_leaves_a_resumable_state(tmp_path: Path, ddim_cli):
+    run, process = killed(tmp_path, signal.SIGINT)
+    assert process.returncode == 130
+    assert "--resume" in process.stdout.read()
+    assert "Traceback" not in process.stderr.read()
+    reached = torch.load(run / "state" / "last.pt", weights_only=True)["step"]
+    assert losses(run)[-1][0] == reached
+    result = ddim_cli("train", "digits", "--out", run, "--resume", "--steps", reached + 3)
+    assert result.returncode == 0, result.stderr
+    assert [step for step, _ in losses(run)] == list(range(1, reached + 4))
+
+
+def test_killed_before_the_first_save_starts_again(tmp_path: Path, ddim_cli, unbroken: Path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "train.json").write_text((unbroken / "train.json").read_text())
+    (run / "log.jsonl").write_text('{"step": 1, "loss": 5.0}\n')
+    assert ddim_cli("train", "digits", "--out", run, "--resume").returncode == 0
+    assert losses(run) == losses(unbroken)
+
+
+def test_resume_is_refused(tmp_path: Path, ddim_cli, unbroken: Path):
+    refused(ddim_cli("train", "digits", "--out", "nothing", "--resume"), "nothing: holds no run to resume")
+    assert not (tmp_path / "nothing").exists()
+    resume = ("train", "digits", "--out", unbroken, "--resume")
+    refused(ddim_cli(*resume, "--lr", "1e-5"), "--lr 1e-05 contradicts the run, which has 0.002")
+    refused(ddim_cli(*resume, "--ch", "16"), "--ch 16 contradicts")
+    refused(ddim_cli("train", "cifar10", "--out", unbroken, "--resume"), "begun with preset digits, not cifar10")
+    refused(ddim_cli("train", "digits", "--out", unbroken), "already holds a run; pass --resume")
+
+
+def test_a_truncated_state_is_refused(tmp_path: Path, ddim_cli, unbroken: Path):
+    run = tmp_path / "run"
+    (run / "state").mkdir(parents=True)
+    (run / "train.json").write_text((unbroken / "train.json").read_text())
+    (run / "state" / "last.pt").write_bytes((unbroken / "state" / "last.pt").read_bytes()[:-500])
+    refused(ddim_cli("train", "digits", "--out", run, "--resume"), "last.pt: truncated, or not the state of this run")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, ddim_cli):
+    """With an absurd learning rate the second loss is not finite: the step is named, the state of step 1 is kept."""
+    options = [*OPTIONS[:-4], "--save-every", "1", "--sample-every", "1000"]
+    options[options.index("--warmup") + 1] = "0"
+    result = ddim_cli("train", "digits", "--out", "run", "--lr", "1e30", *options)
+    assert result.returncode == 2
+    message = result.stderr.splitlines()[-1]
+    assert "the loss became" in message
+    assert "at step 2: the last saved state is kept in run/state/last.pt" in message
+    assert torch.load(tmp_path / "run" / "state" / "last.pt", weights_only=True)["step"] == 1
+
+
+def test_a_full_disk_while_saving_keeps_the_previous_state(tmp_path: Path, ddim_cli, unbroken: Path):
+    """The system refuses files over 20 kB, as a full disk would: one line, and the saved state is still that of 30."""
+    run = tmp_path / "run"
+    subprocess.run(["cp", "-r", unbroken, run], check=True)
+    before = (run / "state" / "last.pt").read_bytes()
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # noqa: E731
+    result = ddim_cli("train", "digits", "--out", run, "--resume", "--steps", "35", preexec_fn=limit)
+    assert result.returncode == 2
+    assert "last.pt: no room to write it" in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+    assert (run / "state" / "last.pt").read_bytes() == before
+    assert not list(run.rglob("*.part*"))
+    assert ddim_cli("train", "digits", "--out", run, "--resume", "--steps", "35").returncode == 0
+    assert [step for step, _ in losses(run)] == list(range(1, 36))

@@ -1,0 +1,75 @@
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from conftest import tiny_network
+from diffusers import UNet2DModel
+
+from ddim.presets import PRESETS
+from ddim.train import build, unet_config
+from ddim.unet import UNet, UNetConfig
+
+CONFIGS = {
+    "cifar10": UNetConfig(),
+    "greyscale": unet_config(PRESETS["digits"]),
+    "heads": replace(unet_config(PRESETS["digits"]), down_block_types=("AttnDownBlock2D",) * 2, attention_head_dim=8),
+    "diffusers' defaults": UNetConfig(
+        **{"block_out_channels": (32, 64), "norm_eps": 1e-5, "flip_sin_to_cos": True, "freq_shift": 0},
+        **{"downsample_padding": 1, "attention_head_dim": 8, "mid_block_scale_factor": 2.0},
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+    ),
+    "scale and shift": UNetConfig(
+        block_out_channels=(32, 64),
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+        resnet_time_scale_shift="scale_shift",
+        add_attention=False,
+        center_input_sample=True,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_network_is_diffusers(name: str):
+    """Same parameter names, and with the same weights the same output."""
+    config = CONFIGS[name]
+    ours, theirs = UNet(config).eval(), UNet2DModel(**asdict(config)).eval()
+    generator = torch.Generator().manual_seed(0)
+    weights = {k: torch.randn(v.shape, generator=generator) * 0.05 for k, v in theirs.state_dict().items()}
+    theirs.load_state_dict(weights)
+    ours.load_state_dict(weights)
+    x = torch.randn(3, config.in_channels, config.sample_size, config.sample_size, generator=generator)
+    index = torch.tensor([0, 7, 999])
+    with torch.no_grad():
+        reference = theirs(x, index).sample
+        torch.testing.assert_close(ours(x, index), reference, rtol=1e-5, atol=1e-5)
+    assert reference.std() > 1e-3
+
+
+def test_parameters_of_the_papers_networks():
+    """35.7 M for CIFAR-10 and 113.7 M for the 256×256 sets, as published (Ho et al. 2020, appendix B)."""
+    with torch.device("meta"):
+        sizes = {name: sum(p.numel() for p in UNet(unet_config(PRESETS[name])).parameters()) for name in PRESETS}
+    assert round(sizes["cifar10"] / 1e6, 1) == 35.7
+    assert round(sizes["bedroom"] / 1e6, 1) == 113.7
+    assert sizes["church"] == sizes["bedroom"]
+
+
+def test_an_untrained_network_predicts_nothing():
+    """The zero-initialised last convolution: the first loss of a run is that of ε̂ = 0."""
+    network = build(PRESETS["digits"]).network
+    assert network(torch.randn(2, 1, 8, 8), torch.tensor([3, 900])).abs().max() == 0
+
+
+def test_activations_stay_channels_last():
+    seen = []
+    network = tiny_network(channels=3)
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.GroupNorm):
+            module.register_forward_hook(
+                lambda m, i, out: seen.append(out.is_contiguous(memory_format=torch.channels_last))
+            )
+    network(torch.randn(2, 3, 8, 8), torch.tensor([3, 900]))
+    assert len(seen) > 20
+    assert all(seen)
