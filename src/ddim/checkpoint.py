@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ddim import __version__, foreign
+from ddim import __version__, foreign, official
 from ddim.config import (
     PREDICTION_TYPES,
     abar_of,
@@ -122,6 +122,8 @@ def load(source: str | Path, device: str | torch.device | None = None, **options
     """
     chosen = pick_device(device)
     path, options = _find(str(source)), Options(**options)
+    if (path / official.CHECKPOINT).is_file() and not (path / UNET).exists():  # where the official code trained
+        path = path / official.CHECKPOINT
     model = load_file(path, options) if path.is_file() else load_folder(path, options)
     model.network.requires_grad_(False).eval()
     return model.to(chosen)
@@ -154,7 +156,7 @@ def _fetch(name: str) -> Path:
 
     try:
         for suffix in ("safetensors", "bin"):
-            path = Path(snapshot_download(name, allow_patterns=["*.json", f"*.{suffix}"]))
+            path = Path(snapshot_download(name, allow_patterns=["*.json", f"*diffusion_pytorch_model.{suffix}"]))
             if any(path.rglob(f"diffusion_pytorch_model.{suffix}")):
                 break
         return path

@@ -205,6 +205,6 @@ def split_qkv(c: UNetConfig, by_kind: bool) -> Callable[[str, Tensor], Tensor]:
         width = value.shape[0] // 3
         heads = 1 if by_kind else c.num_heads or width // (c.attention_head_dim or width)
         parts = value.reshape(heads, 3, width // heads, *value.shape[1:])
-        return parts[:, "qkv".index(m[1])].reshape(width, *value.shape[1:]).clone()
+        return parts[:, "qkv".index(m[1])].reshape(width, *value.shape[1:])
 
     return split

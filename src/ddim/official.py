@@ -12,6 +12,7 @@ from ddim.files import folder, replacing
 from ddim.model import Model
 from ddim.unet import UNet
 
+CHECKPOINT = "ckpt.pth"
 SCHEDULES = {"linear": "linear", "quad": "scaled-linear"}
 SETTINGS = {
     "image_size": ("image_size", int),
@@ -81,8 +82,8 @@ def save(model: Model, to: Path) -> Path:
     The weights stand in the file twice, as trained and averaged, and are stored once.
     """
     network = model.network
-    if not isinstance(network, UNet):
-        raise InputError("the official code cannot express this network: it is not a DDPM U-Net")
+    if not isinstance(network, UNet) or not isinstance(network.config.sample_size, int):
+        raise InputError("the official code cannot express this network: it is not a DDPM U-Net of square pictures")
     betas = beta_config(model.abar)
     kind = {"linear": "linear", "scaled_linear": "quad"}.get(betas["beta_schedule"])
     if model.predicts != "eps" or kind is None or betas["trained_betas"] is not None:
@@ -104,6 +105,6 @@ def save(model: Model, to: Path) -> Path:
     with replacing(to / "config.yml") as part:
         part.write_text(text)
     trained = {f"module.{key}": value for key, value in state.items()}
-    with replacing(to / "ckpt.pth") as part, open(part, "wb") as file:
+    with replacing(to / CHECKPOINT) as part, open(part, "wb") as file:
         torch.save([trained, {}, 0, 0, state], file)
-    return to / "ckpt.pth"
+    return to / CHECKPOINT

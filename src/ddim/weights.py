@@ -45,8 +45,10 @@ def is_state(value) -> bool:
 
 
 def assign(network: torch.nn.Module, weights: dict[str, Tensor], source: Path, names: dict[str, str] | None = None):
-    """Give a network its weights, as float32 and without a second copy, or an InputError naming what differs.
+    """Give a network its weights, as float32, or an InputError naming what differs.
 
+    Each tensor is copied once, from the mapped file into the order that the network computes in; so nothing is held
+    twice, and the file is let go of.
     `names` says how the file calls a parameter, for the error, where it is not by the network's own name.
     """
     wanted, names = network.state_dict(), names or {}
@@ -58,5 +60,12 @@ def assign(network: torch.nn.Module, weights: dict[str, Tensor], source: Path, n
         if keys:
             told = [names.get(key, key) for key in keys[:3]]
             raise InputError(f"{source}: {what} {', '.join(told)}{' …' if len(keys) > 3 else ''}")
-    network.load_state_dict({name: value.float() for name, value in weights.items()}, assign=True)
-    network.to(memory_format=torch.channels_last)
+    copies = {
+        name: value.to(
+            torch.float32,
+            copy=True,
+            memory_format=torch.channels_last if value.dim() == 4 else torch.contiguous_format,
+        )
+        for name, value in weights.items()
+    }
+    network.load_state_dict(copies, assign=True)

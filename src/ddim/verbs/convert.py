@@ -33,7 +33,7 @@ def main(args: Sequence[str]) -> None:
     from ddim.unet import UNet
 
     model = checkpoint.load(o.source, "cpu", **asdict(o.options))
-    if taken := [name for name in (checkpoint.WEIGHTS, "ckpt.pth") if (o.folder / name).exists()]:
+    if taken := [name for name in (checkpoint.WEIGHTS, official.CHECKPOINT) if (o.folder / name).exists()]:
         raise InputError(f"{o.folder / taken[0]}: is there already; name another folder")
     network = model.network
     ours = beyond_diffusers(network.config) if isinstance(network, UNet) else [type(network).__name__]
