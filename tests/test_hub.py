@@ -42,10 +42,11 @@ def refused(capsys, *args: object) -> str:
 def run_folder(tmp_path: Path) -> Path:
     """What training leaves, as far as a push reads it, with an evaluation beside."""
     folder = checkpoint.save(tiny_model(size=8), tmp_path / "run")
-    (folder / "train.json").write_text(json.dumps({"preset": "digits", "lr": 0.002}))
+    settings = {"preset": "digits", "lr": 0.002, "data": str(tmp_path), "mult": [1, 2]}
+    (folder / "train.json").write_text(json.dumps(settings))
     (folder / "state").mkdir()
     (folder / "state/last.pt").write_bytes(b"large")
-    (folder / "table.md").write_text("| S | 10 |\n|---|---|\n| FID | 13.36 |\n")
+    (folder / "table.md").write_text("# FID\n\n| S | 10 |\n|---|---|\n| FID | 13.36 |\n\n![x](x.png)\n")
     return folder
 
 
@@ -60,8 +61,10 @@ def test_push_then_load(tmp_path: Path, run_folder: Path, hub, capsys):
     assert (hub.commits, hub.private["me/digits"]) == (1, True)
     card = files["README.md"].decode()
     assert card.startswith("---\n")
-    for part in ("library_name: diffusers", "| lr | 0.002 |", "FID | 13.36", "samples.png", "5 steps"):
+    told = ("library_name: diffusers", "| lr | 0.002 |", f"| data | {tmp_path.name} |", "### FID\n", "FID | 13.36")
+    for part in (*told, "](samples.png)", "5 steps"):
         assert part in card
+    assert "x.png" not in card
     assert str(tmp_path) not in card + files["model_index.json"].decode()
     pixels = np.asarray(Image.open(BytesIO(files["samples.png"])).convert("L"))
     assert 30 < pixels.std() < 128  # pictures, not a blank sheet

@@ -1,5 +1,6 @@
 """ddim push: a model on the Hub, with a card."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -68,16 +69,20 @@ def main(args: Sequence[str]) -> None:
     check_eta(model.abar, times, 0.0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # Where it lay on this machine is nobody's business.
-        info = {key: value for key, value in model.info.items() if key != "source"}
+        info = {key: shareable(value) for key, value in model.info.items() if key != "source"}
         checkpoint.save(replace(model, info=info), folder)
         with progress("sampling", len(times) - 1) as advance:
             for x, _ in generate(model, range(n), times, 0.0, o.seed):  # noqa: B007
                 advance()
         plot.save(plot.grid(x), folder / "samples.png")
-        told = f"\n## Measured\n\n{metrics.read_text()}" if metrics.is_file() else ""
+        told = metrics.read_text() if metrics.is_file() else ""
         (folder / "README.md").write_text(card(model, o, n, len(times) - 1, told))
         print(f"model: {upload(folder, o)}")
+
+
+def shareable(value):
+    """A setting, without the folders of this machine where it is a path."""
+    return Path(value).name if isinstance(value, str) and Path(value).expanduser().exists() else value
 
 
 def card(model, o: Push, n: int, steps: int, metrics: str) -> str:
@@ -99,6 +104,8 @@ def card(model, o: Push, n: int, steps: int, metrics: str) -> str:
     channels, height, width = model.shape
     kind = {1: "greyscale", 3: "RGB"}.get(channels, f"{channels}-channel")
     opened = f'`diffusers.DDIMPipeline.from_pretrained("{o.hub_id}")` opens it too.\n' if plain else ""
+    # As a part of the card: headings a level or two down, and no figures, which may show training pictures.
+    measured = re.sub(r"^!\[.*\n?", "", re.sub(r"^#", "###", metrics, flags=re.MULTILINE), flags=re.MULTILINE)
     body = CARD.format(
         name=o.hub_id,
         size=f"{height}×{width} {kind}",
@@ -106,8 +113,8 @@ def card(model, o: Push, n: int, steps: int, metrics: str) -> str:
         steps=steps,
         seed=o.seed,
         diffusers=opened,
-        settings="\n".join(f"| {name} | {value} |" for name, value in settings.items()),
-        metrics=metrics,
+        settings="\n".join(f"| {name} | {shareable(value)} |" for name, value in settings.items()),
+        metrics=f"\n## Measured\n\n{measured}" if measured else "",
     )
     return f"---\n{data.to_yaml()}\n---\n\n{body}"
 
