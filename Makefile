@@ -17,6 +17,9 @@ check: .venv/ready-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+bench: .venv/ready-test
+	$(BIN)/python bench/sampling.py
+
 clean:
 	rm -rf .venv build *.egg-info src/*.egg-info .pytest_cache .ruff_cache
 

@@ -185,7 +185,7 @@ def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path, folder: Path):
 ROOMS = [
     "__init__ errors files progress options schedule process noise",
     "blocks unet lucidrains model sampler latent",
-    "presets sources data config weights convert official foreign checkpoint metrics train run",
+    "presets pictures published sources data config weights convert official foreign checkpoint metrics train run",
     "plot verbs cli __main__",
 ]
 

@@ -113,6 +113,23 @@ def test_parquet_files_give_their_pictures(tmp_path: Path):
         assert torch.equal(data.load(data.find(str(tmp_path / f"{name}.parquet"), 8, 3)), expected)
 
 
+def test_a_hub_id_is_asked_for_its_train_split(monkeypatch):
+    """A stand-in for the Hub: the id and the split are what `datasets` is asked for, its pictures what comes out."""
+    import datasets
+
+    asked = []
+
+    def stand_in(path: str, split: str):
+        asked.append((path, split))
+        table = datasets.Dataset.from_dict({"image": [gradient(12, 8), gradient(8, 12)], "label": [0, 1]})
+        return table.cast_column("image", datasets.Image())
+
+    monkeypatch.setattr(datasets, "load_dataset", stand_in)
+    pictures = data.load(data.find("someone/pictures", 8, 3))
+    assert asked == [("someone/pictures", "train")]
+    assert torch.equal(pictures, torch.stack([data.fit(gradient(12, 8), 8, 3), data.fit(gradient(8, 12), 8, 3)]))
+
+
 def test_the_cache_is_used_and_follows_the_pictures(tmp_path: Path, monkeypatch):
     folder = tmp_path / "in"
     folder.mkdir()

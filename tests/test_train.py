@@ -4,6 +4,7 @@ import json
 import resource
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from itertools import islice
@@ -279,3 +280,19 @@ def test_a_full_disk_while_saving_keeps_the_previous_state(tmp_path: Path, ddim_
     assert not list(run.rglob("*.part*"))
     assert ddim_cli("train", "digits", "--out", run, "--resume", "--steps", "35").returncode == 0
     assert [step for step, _ in losses(run)] == list(range(1, 36))
+
+
+def test_two_processes_take_the_steps_of_one(tmp_path: Path, ddim_cli, unbroken: Path):
+    """The same global batch on two gloo processes gives the same losses; one process then goes on with their run."""
+    run = tmp_path / "run"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ddim"]
+    verb = ["train", "digits", "--device", "cpu", "--out", str(run), "--steps", "20", *OPTIONS]
+    result = subprocess.run(
+        torchrun + verb, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=240
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("model: ") == 1
+    assert ddim_cli("train", "digits", "--out", run, "--resume", "--steps", 30).returncode == 0
+    ours, reference = dict(losses(run)), dict(losses(unbroken))
+    assert ours.keys() == reference.keys()
+    assert max(abs(ours[step] - reference[step]) for step in ours) < 1e-5

@@ -11,6 +11,7 @@ from ddim.errors import InputError
 VERBS = {
     "demo": "Train on handwritten digits for two minutes, then sample them with DDPM and DDIM.",
     "train": "Train a model on your pictures, with one of the paper's presets.",
+    "data": "Tell what a set of pictures holds, before training on it.",
     "sample": "Sample pictures from a model.",
     "convert": "Write a model, from other code too, as a folder for diffusers or the official code.",
     "push": "Put a model on the Hub, with a card.",

@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader
 
 from ddim.errors import InputError
 from ddim.files import folder, replacing
+from ddim.pictures import Pictures, fit
 from ddim.progress import track
-from ddim.sources import Digits, Pictures, find, fit
+from ddim.sources import find
 
 __all__ = ["batches", "find", "fit", "load", "order", "to_float", "to_uint8"]
 
@@ -34,7 +35,7 @@ def load(pictures: Pictures) -> Tensor | Pictures:
     """All of a set as one (N, C, H, W) uint8 tensor, cached on disk; the set itself where that exceeds MEMORY."""
     if len(pictures) * pictures.channels * pictures.size**2 > MEMORY:
         return pictures
-    if isinstance(pictures, Digits):
+    if not pictures.identity():
         return torch.stack([pictures[i] for i in range(len(pictures))])
     from safetensors import SafetensorError
     from safetensors.torch import load_file, save_file

@@ -144,7 +144,7 @@ def chunks(n: int, size: int) -> Iterator[range]:
 def default_batch_size(model: Model) -> int:
     """A batch that fits half of the free memory, and no larger than pays: 64 on a CPU, 256 on a GPU."""
     _, height, width = model.shape
-    channels = max(getattr(getattr(model.network, "config", None), "block_out_channels", (256,)))
+    channels = getattr(getattr(model.network, "config", None), "block_out_channels", (256,))[0]
     # The widest moment holds the skips and a few temporaries, about sixteen full-resolution maps of float32.
     image = 16 * 4 * channels * height * width
     cuda = model.device.type == "cuda"

@@ -1,5 +1,6 @@
 """ddim train: a run from a preset."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -45,10 +46,11 @@ def main(args: Sequence[str]) -> None:
         check_resume(before, options.preset())
     elif (out / "train.json").exists():
         raise InputError(f"{out}: already holds a run; pass --resume to go on with it, or another --out")
-    if train(name, options.preset(), out, options.resume, options.skip_broken, options.device):
-        print(f"model: {out}\nsample it: ddim sample {out}")
-    else:
-        print(f"stopped, saved in {out}; go on with: ddim train {name} --out {out} --resume")
+    finished = train(name, options.preset(), out, options.resume, options.skip_broken, options.device)
+    if os.environ.get("RANK", "0") == "0":  # one process speaks for all
+        told = f"model: {out}\nsample it: ddim sample {out}"
+        print(told if finished else f"stopped, saved in {out}; go on with: ddim train {name} --out {out} --resume")
+    if not finished:
         raise SystemExit(130)
 
 
