@@ -23,8 +23,9 @@ _HOMES = {
     "InputError": "errors",
 }
 _ROOMS = (
-    *("schedule", "process", "noise", "unet", "model", "sampler", "inversion", "latent"),
-    *("presets", "data", "checkpoint", "features", "metrics", "train", "run", "plot", "job"),
+    *("options", "schedule", "process", "noise", "blocks", "unet", "lucidrains", "model", "sampler", "inversion"),
+    *("latent", "presets", "data", "config", "weights", "convert", "official", "foreign", "checkpoint"),
+    *("features", "metrics", "train", "run", "plot", "job"),
 )
 
 __all__ = [*_HOMES, *_ROOMS]

@@ -21,6 +21,8 @@ VERBS = {
     "consistency": "Compare the pictures that different numbers of steps make of the same noise.",
     "evaluate": "Measure FID, KID, precision, recall and time over steps and η, as the paper's table 1.",
     "reproduce": "Write the paper's tables 1 and 2 and figures 3 to 6, for a model.",
+    "convert": "Write a model, from other code too, as a folder for diffusers or the official code.",
+    "push": "Put a model on the Hub, with a card.",
     "info": "Tell what a model is.",
 }
 
