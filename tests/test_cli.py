@@ -87,7 +87,7 @@ def test_a_folder_of_other_settings_is_not_mixed(tmp_path: Path, ddim_cli, folde
         (("sample", "{model}", "--out", "/proc/ddim"), "/proc/ddim: cannot be written"),
         (("sample", "no-such-model"), "no-such-model: no such model"),
         (("sample", "some/where"), "some/where: no such folder, and not reachable on the Hub"),
-        (("sample", "a-file"), "a-file: not a model folder"),
+        (("sample", "a-file"), "a-file: truncated or not a file of weights"),
         (("sample",), "model"),
         (("info", "no-such-model"), "no-such-model"),
         (("train",), "train needs a preset"),
@@ -183,9 +183,10 @@ def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path, folder: Path):
 
 # The rooms in import order: a file imports only files of the rows above it, or of its own row to the left.
 ROOMS = [
-    "__init__ errors files progress paper schedule process noise",
-    "unet model sampler latent",
-    "presets pictures published sources data convert checkpoint features metrics train run",
+    "__init__ errors files progress options paper schedule process noise",
+    "blocks unet lucidrains model sampler inversion latent",
+    "presets pictures published sources data album store config weights convert official foreign checkpoint",
+    "features metrics train run",
     "plot job report judge verbs cli __main__",
 ]
 

@@ -2,22 +2,39 @@
 
 import hashlib
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from ddim import __version__, schedule
-from ddim.errors import InputError
+from ddim import __version__, foreign, official
+from ddim.config import (
+    PREDICTION_TYPES,
+    abar_of,
+    beta_config,
+    check_scheduler,
+    plain_fields,
+    unet_of,
+)
+from ddim.convert import modern
+from ddim.errors import InputError, choose
 from ddim.files import folder, replacing
+from ddim.foreign import load_file
+from ddim.lucidrains import LucidConfig, LucidUNet
 from ddim.model import Model
+from ddim.options import Options, option
 from ddim.unet import UNet, UNetConfig
+from ddim.weights import assign, is_state, read
 
 WEIGHTS = Path("unet/diffusion_pytorch_model.safetensors")
 UNET, SCHEDULER, INDEX = Path("unet/config.json"), Path("scheduler/scheduler_config.json"), Path("model_index.json")
-PREDICTION_TYPES = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
+LATENT = ("vae", "vqvae", "text_encoder", "movq", "image_encoder")  # parts of pipelines that do not walk pictures
+NETWORKS = {
+    "UNet2DModel": (UNet, unet_of),
+    "UNet": (UNet, unet_of),
+    "LucidUNet": (LucidUNet, lambda config, size: LucidConfig(**plain_fields(LucidConfig, config))),
+}
 
 
 def bundled() -> dict[str, Path]:
@@ -27,19 +44,22 @@ def bundled() -> dict[str, Path]:
 
 
 def save(model: Model, to: str | Path, dtype: torch.dtype = torch.float32) -> Path:
-    """Write a model folder: weights in `dtype` as safetensors, and what diffusers needs to open it.
+    """Write a model folder: weights in `dtype` as safetensors, and what diffusers needs to open it. A network that
+    diffusers cannot express is named by our own class, so that diffusers refuses it instead of misreading it.
 
     The weights are renamed into place last, so that a folder with weights is whole. Raises InputError.
     """
     from safetensors.torch import save_file
 
-    to = Path(to)
-    config = {"_class_name": "UNet2DModel", "_diffusers_version": "0.35.0", **asdict(model.network.config)}
+    to, c = Path(to), model.network.config
+    plain = type(c) is UNetConfig
+    name = "UNet2DModel" if plain else type(model.network).__name__
+    config = {"_class_name": name, "_diffusers_version": "0.35.0", **asdict(c)}
     pipeline = {
         "_class_name": "DDIMPipeline",
         "_diffusers_version": "0.35.0",
         "scheduler": ["diffusers", "DDIMScheduler"],
-        "unet": ["diffusers", "UNet2DModel"],
+        "unet": ["diffusers" if plain else "ddim", name],
         "ddim": {"version": __version__, **model.info},
     }
     for name, value in {UNET: config, SCHEDULER: scheduler_config(model), INDEX: pipeline}.items():
@@ -87,55 +107,24 @@ def scheduler_config(model: Model) -> dict:
         "num_train_timesteps": model.T,
         **beta_config(model.abar),
         "prediction_type": next(name for name, ours in PREDICTION_TYPES.items() if ours == model.predicts),
-        "clip_sample": False,
+        "clip_sample": bool(model.info.get("clip_sample", False)),
         "set_alpha_to_one": True,
         "steps_offset": 0,
         "timestep_spacing": "trailing",
     }
 
 
-def beta_config(abar: Tensor) -> dict:
-    """The schedule in diffusers' terms: by name where it is one of the named ones, else as a list of β."""
-    T = len(abar) - 1
-    betas = 1 - abar[1:] / abar[:-1]  # (T,)
-    first, last = betas[0].item(), betas[-1].item()
-    ends = {"beta_start": round(first, 12), "beta_end": round(last, 12)}
-    named = {
-        "linear": lambda: schedule.linear(T, **_beta_ends(ends)),
-        "scaled_linear": lambda: schedule.scaled_linear(T, **_beta_ends(ends)),
-        "squaredcos_cap_v2": lambda: schedule.cosine(T),
-    }
-    for name, make in named.items():
-        if torch.allclose(make(), abar, rtol=1e-10, atol=0):
-            return {"beta_schedule": name, **ends, "trained_betas": None}
-    return {"beta_schedule": "linear", **ends, "trained_betas": betas.tolist()}
+def load(source: str | Path, device: str | torch.device | None = None, **options) -> Model:
+    """The model that `source` names: a bundled name, a run or model folder, a file of weights, or a Hub id.
 
-
-def _beta_ends(config: dict) -> dict[str, float]:
-    return {"beta_1": config.get("beta_start", 1e-4), "beta_T": config.get("beta_end", 0.02)}
-
-
-def abar_of(config: dict) -> Tensor:
-    """abar (T+1,) from a diffusers scheduler config. Raises InputError on a schedule that we do not know."""
-    T, name = config.get("num_train_timesteps", 1000), config.get("beta_schedule", "linear")
-    if (betas := config.get("trained_betas")) is not None:
-        return schedule.from_betas(torch.tensor(betas, dtype=torch.float64))
-    if name == "linear":
-        return schedule.linear(T, **_beta_ends(config))
-    if name == "scaled_linear":
-        return schedule.scaled_linear(T, **_beta_ends(config))
-    if name == "squaredcos_cap_v2":
-        return schedule.cosine(T)
-    raise InputError(f"beta_schedule {name!r} is not supported: linear, scaled_linear or squaredcos_cap_v2")
-
-
-def load(source: str | Path, device: str | torch.device | None = None) -> Model:
-    """The model that `source` names: a bundled name, a run or model folder, or a Hub id. Raises InputError.
-
-    Weights come as float32, frozen, in evaluation mode; on `device`, by default a GPU where there is one.
+    Weights come as float32, frozen, in evaluation mode; on `device`, by default a GPU where there is one. `options`
+    say what a bare file of weights does not: the fields of `ddim.options.Options`. Raises InputError.
     """
     chosen = pick_device(device)
-    model = load_folder(_find(str(source)))
+    path, options = _find(str(source)), Options(**options)
+    if (path / official.CHECKPOINT).is_file() and not (path / UNET).exists():  # where the official code trained
+        path = path / official.CHECKPOINT
+    model = load_file(path, options) if path.is_file() else load_folder(path, options)
     model.network.requires_grad_(False).eval()
     return model.to(chosen)
 
@@ -150,61 +139,80 @@ def pick_device(device: str | torch.device | None) -> torch.device:
 
 
 def _find(source: str) -> Path:
-    """The local folder of a model."""
+    """The local folder or file of a model."""
     path = Path(source).expanduser()
     if path.exists() or path.is_symlink():
         return path
     if source in (models := bundled()):
         return models[source]
     if source.count("/") == 1 and not source.startswith((".", "/", "~")):
-        from huggingface_hub import snapshot_download
-
-        try:
-            return Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors"]))
-        except Exception as error:  # the Hub's own errors, and the network's
-            reason = str(error).splitlines()[0][:160]
-            raise InputError(f"{source}: no such folder, and not reachable on the Hub either ({reason})") from error
+        return _fetch(source)
     raise InputError(f"{source}: no such model; name a folder, a Hub id, or one of {', '.join(models) or 'none'}")
 
 
-def load_folder(path: Path) -> Model:
-    """A native folder: the configs, then the weights by memory mapping into a network made without memory."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _fetch(name: str) -> Path:
+    """The cached folder of a model on the Hub; its pickled weights only where it has no safetensors."""
+    from huggingface_hub import snapshot_download
 
+    try:
+        for suffix in ("safetensors", "bin"):
+            path = Path(snapshot_download(name, allow_patterns=["*.json", f"*diffusion_pytorch_model.{suffix}"]))
+            if any(path.rglob(f"diffusion_pytorch_model.{suffix}")):
+                break
+        return path
+    except Exception as error:  # the Hub's own errors, and the network's
+        reason = str(error).splitlines()[0][:160]
+        raise InputError(f"{name}: no such folder, and not reachable on the Hub either ({reason})") from error
+
+
+def load_folder(path: Path, options: Options | None = None) -> Model:
+    """A native or a diffusers folder: the configs, then the weights into a network made without memory.
+
+    What diffusers keeps in `unet/` and `scheduler/` may also lie at the root. Of the options, those are used that the
+    folder does not say itself.
+    """
+    options = options or Options()
     if not path.is_dir():
         raise InputError(f"{path}: not a model folder")
-    config, scheduler = read_json(path / UNET), read_json(path / SCHEDULER)
-    index = read_json(path / INDEX)
-    known = {field.name for field in fields(UNetConfig)}
-    tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
-    with torch.device("meta"):
-        network = UNet(UNetConfig(**{name: value for name, value in tuples.items() if name in known}))
+    config_path = _first(path, UNET, UNET.name)
+    config, index = read_json(config_path), read_json(path / INDEX) if (path / INDEX).exists() else {}
+    if parts := [name for name, kind in index.items() if name in LATENT and kind]:
+        raise InputError(f"{path / INDEX}: has a {parts[0]}; only models of the pictures themselves are supported")
+    make, understand = choose("network", config.get("_class_name", "UNet2DModel"), NETWORKS)
+    scheduler_path = _first(path, SCHEDULER, SCHEDULER.name)
+    unsaid = set() if config.get("sample_size") else {"image_size"}
+    unsaid |= set() if scheduler_path.exists() else {"T", "schedule", "beta_1", "beta_T", "objective"}
+    if extra := options.given() - unsaid:
+        raise InputError(f"{path}: a model folder says this itself; leave out {option(min(extra))}")
     try:
-        weights = load_file(path / WEIGHTS)
-    except FileNotFoundError:
-        raise InputError(f"{path / WEIGHTS}: no such file; is this a model folder?") from None
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path / WEIGHTS}: truncated or not safetensors ({error})") from None
-    assign(network, weights, path / WEIGHTS)
-    unet = network.config
-    predicts = PREDICTION_TYPES[scheduler.get("prediction_type", "epsilon")]
-    shape = (unet.in_channels, unet.sample_size, unet.sample_size)
-    return Model(network, abar_of(scheduler), shape, predicts, {"source": str(path), **index.get("ddim", {})})
+        c = understand(config, options.image_size)
+        if scheduler_path.exists():
+            scheduler, assumed = read_json(scheduler_path), {}
+            check_scheduler(scheduler)
+            abar = abar_of(scheduler)
+        else:
+            scheduler, (abar, assumed) = {}, foreign.abar_of(options, for_1000=False)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    with torch.device("meta"):
+        network = make(c)
+    weights_path = _first(config_path.parent, WEIGHTS.name, "diffusion_pytorch_model.bin")
+    weights = read(weights_path)
+    if not is_state(weights):
+        raise InputError(f"{weights_path}: holds no state dict")
+    names = modern(weights)
+    assign(
+        network, {names[key]: value for key, value in weights.items()}, weights_path, {v: k for k, v in names.items()}
+    )
+    predicts = options.objective or PREDICTION_TYPES[scheduler.get("prediction_type", "epsilon")]
+    model = foreign.model_of(network, abar, predicts, assumed)
+    clip = {"clip_sample": True} if scheduler.get("clip_sample", bool(scheduler)) else {}
+    return replace(model, info={"source": str(path), **clip, **model.info, **index.get("ddim", {})})
 
 
-def assign(network: torch.nn.Module, weights: dict[str, Tensor], source: Path) -> None:
-    """Give a network its weights, as float32 and without a second copy, or an InputError naming what differs."""
-    wanted = network.state_dict()
-    for what, names in {
-        "lacks": [k for k in wanted if k not in weights],
-        "has unknown": [k for k in weights if k not in wanted],
-        "has another shape for": [k for k in wanted if k in weights and wanted[k].shape != weights[k].shape],
-    }.items():
-        if names:
-            raise InputError(f"{source}: {what} {', '.join(names[:3])}{' …' if len(names) > 3 else ''}")
-    network.load_state_dict({name: value.float() for name, value in weights.items()}, assign=True)
-    network.to(memory_format=torch.channels_last)
+def _first(root: Path, *names: str | Path) -> Path:
+    """The first of the files that exists; the first name where none does."""
+    return next((root / name for name in names if (root / name).exists()), root / names[0])
 
 
 def read_json(path: Path) -> dict:

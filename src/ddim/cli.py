@@ -13,8 +13,16 @@ VERBS = {
     "train": "Train a model on your pictures, with one of the paper's presets.",
     "data": "Tell what a set of pictures holds, before training on it.",
     "sample": "Sample pictures from a model.",
+    "sequence": "Show how pictures come out of noise, step by step.",
+    "interpolate": "Walk between pictures in the latent space, or the DDPM way.",
+    "encode": "Turn pictures into latents.",
+    "decode": "Turn latents back into pictures.",
+    "reconstruct": "Encode and decode pictures, and measure what is lost.",
+    "consistency": "Compare the pictures that different numbers of steps make of the same noise.",
     "evaluate": "Measure FID, KID, precision, recall and time over steps and η, as the paper's table 1.",
     "reproduce": "Write the paper's tables 1 and 2 and figures 3 to 6, for a model.",
+    "convert": "Write a model, from other code too, as a folder for diffusers or the official code.",
+    "push": "Put a model on the Hub, with a card.",
     "info": "Tell what a model is.",
 }
 

@@ -136,7 +136,7 @@ def _load(path: Path) -> tuple[nn.Module, tuple[int, int, int] | None]:
     from safetensors import safe_open
     from safetensors.torch import load_file
 
-    from ddim.checkpoint import assign
+    from ddim.weights import assign
     from ddim.features.inception import Inception
 
     try:

@@ -1,10 +1,11 @@
 """ddim info: what a model is."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from tyro.conf import Positional
 
+from ddim.options import Options
 from ddim.verbs import parse
 
 
@@ -13,14 +14,15 @@ class Info:
     """Tell what a model is: parameters, shape, schedule, origin."""
 
     model: Positional[str]
-    """A bundled name, a run or model folder, or a Hub id."""
+    """A bundled name, a run or model folder, a Hub id, or a file of weights."""
+    options: Options = field(default_factory=Options)
 
 
 def main(args: Sequence[str]) -> None:
     o = parse(Info, "info", args)
     from ddim import checkpoint
 
-    model = checkpoint.load(o.model, "cpu")
+    model = checkpoint.load(o.model, "cpu", **asdict(o.options))
     betas = checkpoint.beta_config(model.abar)
     channels, height, width = model.shape
     last = model.abar[-1]

@@ -1,0 +1,155 @@
+"""The parts of the DDPM U-Net and the configuration that shapes them, as diffusers' `UNet2DModel` names both.
+
+Activations stay channels_last throughout; attention reads them as (N, H·W, C) without a copy.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """The shape of a U-Net, field by field as `unet/config.json` of a diffusers folder stores it.
+
+    The defaults are DDPM's choices rather than diffusers' (see `ddim.config` for a foreign file that omits a field):
+    sin‖cos over half−1, downsampling padded on the right and bottom only, GroupNorm eps 1e-6, one attention head.
+    """
+
+    sample_size: int | tuple[int, int] = 32
+    in_channels: int = 3
+    out_channels: int = 3
+    block_out_channels: tuple[int, ...] = (128, 256, 256, 256)
+    down_block_types: tuple[str, ...] = ("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D")
+    up_block_types: tuple[str, ...] = ("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D")
+    layers_per_block: int = 2
+    dropout: float = 0.0
+    norm_num_groups: int = 32
+    norm_eps: float = 1e-6
+    flip_sin_to_cos: bool = False
+    freq_shift: int = 1
+    downsample_padding: int = 0
+    attention_head_dim: int | None = None
+    add_attention: bool = True
+    mid_block_scale_factor: float = 1.0
+    resnet_time_scale_shift: str = "default"
+    attn_norm_num_groups: int | None = None
+    center_input_sample: bool = False
+    downsample_type: str = "conv"  # of the blocks with attention; "resnet" resamples within a residual block
+    upsample_type: str = "conv"
+    time_embedding_dim: int | None = None
+
+    num_heads: ClassVar[int | None] = None
+    time_scale: ClassVar[float] = 1.0
+
+
+@dataclass(frozen=True)
+class ImprovedConfig(UNetConfig):
+    """With what improved-diffusion has beyond diffusers, which has no word for it and cannot open such a network."""
+
+    num_heads: int | None = None  # the same number of heads at every width; overrides attention_head_dim
+    time_scale: float = 1.0  # what the time index is multiplied by before it is embedded
+
+
+def sinusoid(index: Tensor, width: int, flip: bool, shift: int) -> Tensor:
+    """Sinusoidal embedding of the network's time index: (N,) -> (N, width), sin‖cos, or cos‖sin if `flip`."""
+    half = width // 2
+    rates = torch.exp(-math.log(10000) / (half - shift) * torch.arange(half, device=index.device))  # (half,)
+    angles = index.float()[:, None] * rates  # (N, half)
+    first, second = (angles.cos(), angles.sin()) if flip else (angles.sin(), angles.cos())
+    return F.pad(torch.cat([first, second], dim=1), (0, width % 2))
+
+
+class TimeEmbedding(nn.Module):
+    def __init__(self, width: int, out: int):
+        super().__init__()
+        self.linear_1 = nn.Linear(width, out)
+        self.linear_2 = nn.Linear(out, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear_2(F.silu(self.linear_1(x)))
+
+
+def halve(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 2)
+
+
+def double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+class Resnet(nn.Module):
+    """norm, silu, conv, + time, norm, silu, dropout, conv, + shortcut; `resample` is "down", "up" or "" for neither."""
+
+    def __init__(self, c: UNetConfig, cin: int, cout: int, temb: int, scale: float = 1.0, resample: str = ""):
+        super().__init__()
+        self.resample = {"": None, "down": halve, "up": double}[resample]
+        self.modulate = c.resnet_time_scale_shift == "scale_shift"
+        self.scale = scale
+        self.norm1 = nn.GroupNorm(c.norm_num_groups, cin, c.norm_eps)
+        self.conv1 = nn.Conv2d(cin, cout, 3, padding=1)
+        self.time_emb_proj = nn.Linear(temb, 2 * cout if self.modulate else cout)
+        self.norm2 = nn.GroupNorm(c.norm_num_groups, cout, c.norm_eps)
+        self.dropout = nn.Dropout(c.dropout)
+        self.conv2 = nn.Conv2d(cout, cout, 3, padding=1)
+        self.conv_shortcut = nn.Conv2d(cin, cout, 1) if cin != cout else None
+
+    def forward(self, x: Tensor, temb: Tensor) -> Tensor:
+        h = F.silu(self.norm1(x))
+        if self.resample is not None:
+            h, x = self.resample(h), self.resample(x)
+        h = self.conv1(h)  # (N, cout, H, W)
+        time = self.time_emb_proj(temb)[:, :, None, None]
+        if self.modulate:
+            scale, shift = time.chunk(2, dim=1)
+            h = self.norm2(h) * (1 + scale) + shift
+        else:
+            h = self.norm2(h + time)
+        h = self.conv2(self.dropout(F.silu(h)))
+        if self.conv_shortcut is not None:
+            x = self.conv_shortcut(x)
+        return x + h if self.scale == 1 else (x + h) / self.scale
+
+
+class Attention(nn.Module):
+    """Self-attention over the H·W positions, with a residual."""
+
+    def __init__(self, c: UNetConfig, channels: int, groups: int | None, scale: float = 1.0):
+        super().__init__()
+        self.heads = c.num_heads or channels // (c.attention_head_dim or channels)
+        self.scale = scale
+        self.group_norm = nn.GroupNorm(groups, channels, c.norm_eps) if groups else None
+        self.to_q, self.to_k, self.to_v = (nn.Linear(channels, channels) for _ in range(3))
+        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        y = self.group_norm(x) if self.group_norm is not None else x
+        y = y.permute(0, 2, 3, 1).reshape(n, h * w, c)
+        q, k, v = (f(y).view(n, h * w, self.heads, -1).transpose(1, 2) for f in (self.to_q, self.to_k, self.to_v))
+        y = F.scaled_dot_product_attention(q, k, v)  # (N, heads, H·W, C / heads)
+        y = self.to_out[0](y.transpose(1, 2).reshape(n, h * w, c))
+        return (x + y.view(n, h, w, c).permute(0, 3, 1, 2)) / self.scale
+
+
+class Downsample(nn.Module):
+    def __init__(self, channels: int, padding: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=padding)
+
+    def forward(self, x: Tensor, temb: Tensor) -> Tensor:
+        # DDPM's TensorFlow "SAME" padding: none on the top and left, one on the right and bottom.
+        return self.conv(x if any(self.conv.padding) else F.pad(x, (0, 1, 0, 1)))
+
+
+class Upsample(nn.Module):
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, temb: Tensor) -> Tensor:
+        return self.conv(double(x))

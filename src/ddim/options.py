@@ -1,0 +1,43 @@
+"""What a bare file of weights does not say, as options of `ddim.load`, `ddim convert` and `ddim info`."""
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a bare file of weights does not say. None is what its authors published for such a network."""
+
+    image_size: int | None = None
+    """Height and width of the pictures."""
+    T: int | None = None
+    """Noise levels."""
+    schedule: Literal["linear", "scaled-linear", "cosine"] | None = None
+    """Noise schedule."""
+    beta_1: float | None = None
+    """First β of the linear schedules."""
+    beta_T: float | None = None
+    """Last β of the linear schedules."""
+    objective: Literal["eps", "x0", "v"] | None = None
+    """What the network predicts."""
+    dropout: float | None = None
+    """Dropout that it was trained with; without effect on samples."""
+    num_heads: int | None = None
+    """improved- and guided-diffusion: attention heads at every width."""
+    num_head_channels: int | None = None
+    """guided-diffusion: channels of each head, instead of their number."""
+    new_attention_order: bool = False
+    """guided-diffusion: q, k and v are split before the heads."""
+    rescale_timesteps: bool = True
+    """improved- and guided-diffusion: the network sees times as if of 1000; matters where T is another number."""
+    raw: bool = False
+    """The weights as trained instead of their average, where a file holds both."""
+
+    def given(self) -> set[str]:
+        """The options that are not left to their defaults."""
+        return {f.name for f in fields(self) if getattr(self, f.name) != f.default}
+
+
+def option(name: str) -> str:
+    """How the command line calls an option."""
+    return f"--{name.replace('_', '-')}"

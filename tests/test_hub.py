@@ -1,0 +1,106 @@
+"""Pushing to the Hub and loading from it, against a stand-in on this machine, through the real huggingface_hub."""
+
+import json
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_model
+from hub import standing_in
+from huggingface_hub import constants
+from PIL import Image
+
+import ddim
+from ddim import checkpoint, cli
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch):
+    """A Hub that answers, with huggingface_hub asking it and caching in tmp_path."""
+    with standing_in(token="secret") as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        address = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_TOKEN", "secret")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        yield server
+
+
+def refused(capsys, *args: object) -> str:
+    """The one line with which a command refuses."""
+    assert cli.main([*map(str, args)]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("ddim: ")
+    return line
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """What training leaves, as far as a push reads it, with an evaluation beside."""
+    folder = checkpoint.save(tiny_model(size=8), tmp_path / "run")
+    settings = {"preset": "digits", "lr": 0.002, "data": str(tmp_path), "mult": [1, 2]}
+    (folder / "train.json").write_text(json.dumps(settings))
+    (folder / "state").mkdir()
+    (folder / "state/last.pt").write_bytes(b"large")
+    (folder / "table.md").write_text("# FID\n\n| S | 10 |\n|---|---|\n| FID | 13.36 |\n\n![x](x.png)\n")
+    return folder
+
+
+def test_push_then_load(tmp_path: Path, run_folder: Path, hub, capsys):
+    assert cli.main(["push", str(run_folder), "me/digits", "--steps", "5", "--private"]) == 0
+    assert f"model: {hub.url}/me/digits" in capsys.readouterr().out
+    files = hub.repos["me/digits"]
+    assert set(files) == {
+        *("README.md", "samples.png", "model_index.json", "unet/config.json", "scheduler/scheduler_config.json"),
+        "unet/diffusion_pytorch_model.safetensors",
+    }
+    assert (hub.commits, hub.private["me/digits"]) == (1, True)
+    card = files["README.md"].decode()
+    assert card.startswith("---\n")
+    told = ("library_name: diffusers", "| lr | 0.002 |", f"| data | {tmp_path.name} |", "### FID\n", "FID | 13.36")
+    for part in (*told, "](samples.png)", "5 steps"):
+        assert part in card
+    assert "x.png" not in card
+    assert str(tmp_path) not in card + files["model_index.json"].decode()
+    pixels = np.asarray(Image.open(BytesIO(files["samples.png"])).convert("L"))
+    assert 30 < pixels.std() < 128  # pictures, not a blank sheet
+
+    model = ddim.load("me/digits", "cpu")
+    assert checkpoint.fingerprint(model) == checkpoint.fingerprint(ddim.load(run_folder, "cpu"))
+    assert "samples.png" not in hub.fetched  # only what a model needs
+    before = len(hub.fetched)
+    ddim.load("me/digits", "cpu")
+    assert len(hub.fetched) == before  # from the cache
+
+
+def test_pickled_weights_come_only_where_there_are_no_others(tmp_path: Path, run_folder: Path, hub):
+    """With everything at the root, as google/ddpm-cifar10-32 has it."""
+    model = ddim.load(run_folder, "cpu")
+    torch.save(model.network.state_dict(), tmp_path / "w.bin")
+    files = {
+        "config.json": (run_folder / "unet/config.json").read_bytes(),
+        "scheduler_config.json": (run_folder / "scheduler/scheduler_config.json").read_bytes(),
+        "model_index.json": b'{"_class_name": "DDPMPipeline"}',
+        "diffusion_pytorch_model.bin": (tmp_path / "w.bin").read_bytes(),
+    }
+    hub.repos["google/old"] = files
+    safe = {"diffusion_pytorch_model.safetensors": (run_folder / checkpoint.WEIGHTS).read_bytes()}
+    hub.repos["google/both"] = files | safe
+    for name, expected in {"google/old": 1, "google/both": 0}.items():
+        hub.fetched.clear()
+        assert checkpoint.fingerprint(ddim.load(name, "cpu")) == checkpoint.fingerprint(model)
+        assert hub.fetched.count("diffusion_pytorch_model.bin") == expected
+
+
+def test_what_the_hub_refuses_gets_one_line(run_folder: Path, hub, capsys, monkeypatch):
+    assert "no/body: no such folder, and not reachable on the Hub" in refused(capsys, "info", "no/body")
+    assert "not a Hub id" in refused(capsys, "push", run_folder, "nobody")
+    assert "none.md: no such file" in refused(capsys, "push", run_folder, "me/x", "--metrics", "none.md")
+    monkeypatch.setenv("HF_TOKEN", "wrong")
+    told = refused(capsys, "push", run_folder, "me/digits", "--steps", "1")
+    assert "me/digits: the Hub did not take it" in told
+    assert not hub.repos
