@@ -6,9 +6,9 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from ddim.paper import RECONSTRUCTION as PAPER
 from ddim.verbs import Counted, Method, OnModel, Spacing, batches_of, parse, to_latents, to_pictures
 
-PAPER = {10: 0.014, 20: 0.0065, 50: 0.0023, 100: 0.0009, 200: 0.0004, 500: 0.0001, 1000: 0.0001}
 SHOWN = 12  # pictures in the figure
 
 

@@ -10,7 +10,7 @@ from ddim.errors import InputError
 from ddim.verbs import parse
 
 ROWS = ((10, 0.0), (10, 1.0), (10, "hat"), (100, 0.0), (100, 1.0), (100, "hat"))  # figure 3: S and η
-SHOWN, PAIRS, FRAMES = 10, 5, 11  # pictures in a row of figures 3 and 5; rows and columns of figure 6
+SHOWN = 10  # pictures in a row of figure 3
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Reproduce:
     model: Positional[str]
     """A bundled name, a run or model folder, or a Hub id."""
     out: Path = Path("reproduction")
-    """Folder to write: report.md, its figures, and table1/ as ddim evaluate writes it."""
+    """Folder to write: report.md, and what the verbs that it is made of write, a folder each."""
     reference: str = ""
     """Training pictures; by default those that the model was trained on."""
     held_out: str = ""
@@ -46,9 +46,9 @@ class Reproduce:
 
 def main(args: Sequence[str]) -> None:
     o = parse(Reproduce, "reproduce", args)
-    from ddim import checkpoint, paper, plot
+    from ddim import checkpoint, plot
     from ddim.files import replacing
-    from ddim.judge import real
+    from ddim.verbs import consistency, interpolate, reconstruct
     from ddim.verbs.evaluate import Evaluate
     from ddim.verbs.evaluate import run as evaluate
 
@@ -63,31 +63,29 @@ def main(args: Sequence[str]) -> None:
     if grid is None:  # one of several processes, whose help is no longer needed
         return
     model = checkpoint.load(o.model, o.device)
-    source = o.held_out or grid["reference"]["source"]
-    spacing = grid["spacing"]
-
     rows = [(steps, eta) for steps, eta in ROWS if steps <= model.T]
-    shown = samples(model, rows, spacing, o.seed, "figure 3")
-    plot.save(plot.rows(shown, [f"S = {s}, eta = {eta}" for s, eta in rows]), o.out / "figure3.png")
-    rows = [(steps, 0.0) for steps in o.steps]
-    plot.save(
-        plot.rows(samples(model, rows, spacing, o.seed, "figure 5"), [f"S = {s}" for s in o.steps]),
-        o.out / "figure5.png",
-    )
-    plot.save(plot.rows(interpolations(model, spacing, o.seed)), o.out / "figure6.png")
-    table2, count = None, 0
-    if not source.endswith(".npz"):
-        pictures = real(source, model)
-        count = min(o.reconstructed, len(pictures))
-        table2 = reconstructions(model, pictures, count, spacing, o.batch_size)
+    labels = [f"S = {steps}, eta = {eta}" for steps, eta in rows]
+    plot.save(plot.rows(samples(model, rows, grid["spacing"], o.seed), labels), o.out / "figure3.png")
 
-    published = paper.RECONSTRUCTION if grid["paper"] == "CIFAR-10" else {}
+    common = ["--spacing", grid["spacing"]]
+    for name in ("batch_size", "device"):
+        common += [f"--{name.replace('_', '-')}", str(getattr(o, name))] if getattr(o, name) is not None else []
+    out = {name: str(o.out / name) for name in ("table2", "figure5", "figure6")}
+    pictures = o.held_out or grid["reference"]["source"]
+    if not pictures.endswith(".npz"):
+        print()
+        reconstruct.main([o.model, pictures, "--n", str(o.reconstructed), "--out", out["table2"], *common])
+    print()
+    consistency.main([o.model, "--steps", *map(str, o.steps), "--seed", str(o.seed), "--out", out["figure5"], *common])
+    seeds = [str(o.seed + k) for k in range(4)]
+    steps = str(min(50, model.T))
+    interpolate.main([o.model, "--seeds", *seeds, "--steps", steps, "--out", out["figure6"], *common])
     with replacing(o.out / "report.md") as part:
-        part.write_text(text(grid, table2, f"{count} pictures of {source}", published))
+        part.write_text(text(grid, o.out, pictures))
     print(f"\nreport: {o.out / 'report.md'}")
 
 
-def samples(model, rows: Sequence[tuple], spacing: str, seed: int, what: str) -> list:
+def samples(model, rows: Sequence[tuple], spacing: str, seed: int) -> list:
     """Pictures 0 … of a seed by each (S, η): the same starting noise in every row."""
     import torch
 
@@ -95,7 +93,7 @@ def samples(model, rows: Sequence[tuple], spacing: str, seed: int, what: str) ->
     from ddim.sampler import generate, grid
 
     out = []
-    with torch.no_grad(), progress(what, sum(steps for steps, _ in rows)) as advance:
+    with torch.no_grad(), progress("figure 3", sum(steps for steps, _ in rows)) as advance:
         for steps, eta in rows:
             times = grid(model, steps, spacing)
             for x, _ in generate(model, range(SHOWN), times, eta, seed, clip=eta == "hat"):  # noqa: B007
@@ -104,58 +102,27 @@ def samples(model, rows: Sequence[tuple], spacing: str, seed: int, what: str) ->
     return out
 
 
-def interpolations(model, spacing: str, seed: int, steps: int = 50) -> list:
-    """Figure 6: rows of pictures between two latents, along the sphere."""
-    import torch
-
-    from ddim.latent import decode, slerp
-    from ddim.noise import normal
-    from ddim.progress import track
-
-    z = normal(seed, range(2 * PAIRS), model.shape).to(model.device)
-    fractions = torch.linspace(0, 1, FRAMES)
-    paths = (slerp(z[i : i + 1], z[i + 1 : i + 2], fractions) for i in range(0, 2 * PAIRS, 2))
-    steps = min(steps, model.T)
-    return [decode(model, path, steps, spacing).cpu() for path in track(paths, "figure 6", PAIRS, "row")]
-
-
-def reconstructions(model, pictures, count: int, spacing: str, batch_size: int | None) -> dict[int, float]:
-    """Table 2: S -> squared error a dimension, in [0, 1], of pictures encoded and decoded in S steps each."""
-    import torch
-
-    from ddim import data, paper
-    from ddim.progress import progress
-    from ddim.sampler import chunks, default_batch_size, grid, walk
-
-    every = [steps for steps in paper.RECONSTRUCTION if steps <= model.T]
-    batches = list(chunks(count, batch_size or default_batch_size(model)))
-    errors = dict.fromkeys(every, 0.0)
-    with torch.no_grad(), progress("table 2", 2 * sum(every) * len(batches)) as advance:
-        for images in batches:
-            x0 = data.to_float(torch.stack([pictures[i] for i in images])).to(model.device)  # (B, C, H, W)
-            for steps in every:
-                times, ends = grid(model, steps, spacing), [x0]  # the pictures, their latents, the pictures again
-                for path in (times[::-1], times):
-                    for x, _ in walk(model, ends[-1], path):  # noqa: B007
-                        advance()
-                    ends.append(x)
-                errors[steps] += ((ends[2] - x0) / 2).square().mean(dim=(1, 2, 3)).sum().item() / count
-    return errors
-
-
-def text(grid: dict, table2: dict[int, float] | None, pictures: str, published: dict[int, float]) -> str:
-    """The report in Markdown."""
-    from ddim import report
+def text(grid: dict, out: Path, pictures: str) -> str:
+    """The report in Markdown, from what the verbs wrote."""
+    from ddim import checkpoint, paper, report
 
     parts = [f"# The paper's tables and figures, for {Path(grid['model']['source']).name}"]
     parts += ["## Table 1: FID by S and η", report.table(report.grid(grid)), report.bullets(report.facts(grid))]
-    if table2:
-        rows = [["S =", *map(str, table2)], ["error a dimension", *(f"{error:.2g}" for error in table2.values())]]
-        rows += [["paper, CIFAR-10", *(f"{published[steps]:g}" for steps in table2)]] if published else []
-        parts += [f"## Table 2: reconstruction error, {pictures} in [0, 1]", report.table(rows)]
+    parts += ["Every cell with KID, precision and recall: [table1/table.md](table1/table.md)."]
+    if (out / "table2" / "reconstruct.json").exists():
+        found = checkpoint.read_json(out / "table2" / "reconstruct.json")
+        every = {row["steps"]: row["mse"] for row in found["rows"]}
+        rows = [["S =", *map(str, every)], ["squared error a dimension", *(f"{mse:.2g}" for mse in every.values())]]
+        if grid["paper"] == "CIFAR-10":
+            rows.append(["paper, CIFAR-10", *(f"{paper.RECONSTRUCTION[steps]:g}" for steps in every)])
+        title = f"## Table 2: reconstruction of {found['n']} pictures of {pictures}, in [0, 1]"
+        parts += [title, report.table(rows), "![reconstructions](table2/reconstruct.png)"]
     parts += ["## Figure 3: samples in 10 and 100 steps", "![figure 3](figure3.png)"]
     parts += ["## Figure 4: seconds over S (right)", "![figure 4](table1/grid.png)"]
-    parts += ["## Figure 5: the same x_T in different numbers of steps, η = 0", "![figure 5](figure5.png)"]
-    parts += ["## Figure 6: interpolation along the sphere, η = 0, S = 50", "![figure 6](figure6.png)"]
-    parts += ["Every cell with KID, precision and recall: [table1/table.md](table1/table.md)."]
+    found = checkpoint.read_json(out / "figure5" / "consistency.json")
+    rows = [["S =", *(str(row["steps"]) for row in found["rows"])]]
+    rows += [["distance to the longest", *(f"{row['distance']:.4f}" for row in found["rows"])]]
+    parts += ["## Figure 5: the same x_T in different numbers of steps, η = 0", report.table(rows)]
+    parts += [f"Unrelated pictures are {found['unrelated']:.4f} apart.", "![figure 5](figure5/consistency.png)"]
+    parts += ["## Figure 6: interpolation along the sphere, η = 0", "![figure 6](figure6/interpolate.png)"]
     return "\n\n".join(parts) + "\n"
