@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from ddim.process import Prediction, from_eps
@@ -31,6 +33,11 @@ class Gaussian:
         centre_t, centre_s = self.abar[t].sqrt() * self.mean, self.abar[s].sqrt() * self.mean
         return centre_s + (x - centre_t) * self.spread(s) / self.spread(t)
 
+    def log_density(self, x: Tensor, t: int) -> Tensor:
+        """log q(x_t = x), all pixels together: (N,)."""
+        normal = torch.distributions.Normal(self.abar[t].sqrt() * self.mean, self.spread(t))
+        return normal.log_prob(x).flatten(1).sum(1)
+
 
 @dataclass(frozen=True)
 class Mixture:
@@ -42,13 +49,35 @@ class Mixture:
     variance: float
 
     def __call__(self, x: Tensor, t: int) -> Prediction:
-        """E[ε | x_t = x] = √(1−ᾱ) Σ_k r_k(x) (x − √ᾱ m_k)/(ᾱ v + 1 − ᾱ), r_k the responsibilities."""
-        level = self.abar[max(t, 1)]
+        """E[ε | x_t = x]. As with a network, t = 0 is asked at level 1."""
+        return from_eps(x, self.eps(x, self.abar[max(t, 1)]), self.abar[t])
+
+    def eps(self, x: Tensor, level: Tensor) -> Tensor:
+        """E[ε | x] = √(1−ᾱ) Σ_k r_k(x) (x − √ᾱ m_k)/(ᾱ v + 1 − ᾱ) at any level ᾱ, r_k the responsibilities."""
         total = level * self.variance + 1 - level
         offset = x[:, None] - level.sqrt() * self.means  # (N, K, C, H, W)
         r = (self.weights.log() - offset.flatten(2).square().sum(2) / (2 * total)).softmax(1)  # (N, K)
-        eps = (1 - level).sqrt() * (r[:, :, None, None, None] * offset).sum(1) / total
-        return from_eps(x, eps, self.abar[t])
+        return (1 - level).sqrt() * (r[:, :, None, None, None] * offset).sum(1) / total
+
+    def log_density(self, x: Tensor, t: int) -> Tensor:
+        """log q(x_t = x), all pixels together: (N,)."""
+        total = self.abar[t] * self.variance + 1 - self.abar[t]
+        offset = (x[:, None] - self.abar[t].sqrt() * self.means).flatten(2)  # (N, K, C·H·W)
+        constant = offset.shape[2] / 2 * (2 * torch.pi * total).log()
+        return (self.weights.log() - offset.square().sum(2) / (2 * total)).logsumexp(1) - constant
+
+    def flow(self, x: Tensor, t: int, s: int) -> Tensor:
+        """Where the probability-flow ODE carries x from t to s: dx̄ = ε dσ̄ (14) by Dormand-Prince, to about 1e-11."""
+        start, end = ((1 / self.abar[i] - 1).sqrt().item() for i in (t, s))  # σ̄ = √((1−ᾱ)/ᾱ)
+
+        def slope(sigma: float, flat: np.ndarray) -> np.ndarray:
+            level = torch.tensor(1 / (1 + sigma**2), dtype=torch.float64)
+            return self.eps(level.sqrt() * torch.from_numpy(flat).view(x.shape), level).flatten().numpy()
+
+        scaled = (x / self.abar[t].sqrt()).flatten().numpy()  # x̄
+        # The curve bends most where σ̄ is small: log σ̄ would miss its end at 0, so the integrator picks its own steps.
+        found = solve_ivp(slope, (start, end), scaled, method="DOP853", rtol=1e-12, atol=1e-12)
+        return self.abar[s].sqrt() * torch.from_numpy(found.y[:, -1]).view(x.shape)
 
     def nearest(self, x: Tensor) -> Tensor:
         """The component whose mean is nearest: (N,)."""

@@ -16,14 +16,16 @@ _HOMES = {
     "decode": "latent",
     "slerp": "latent",
     "interpolate": "latent",
+    "encode_pair": "inversion",
+    "decode_pair": "inversion",
     "Prediction": "process",
     "Model": "model",
     "InputError": "errors",
 }
 _ROOMS = (
-    *("options", "schedule", "process", "noise", "blocks", "unet", "lucidrains", "model", "sampler", "latent"),
-    *("presets", "data", "config", "weights", "convert", "official", "foreign"),
-    *("checkpoint", "train", "run", "plot"),
+    *("options", "schedule", "process", "noise", "blocks", "unet", "lucidrains", "model", "sampler", "inversion"),
+    *("latent", "presets", "data", "config", "weights", "convert", "official", "foreign", "checkpoint"),
+    *("features", "metrics", "train", "run", "plot", "job"),
 )
 
 __all__ = [*_HOMES, *_ROOMS]

@@ -39,8 +39,10 @@ def enlargement(size: int, cell: int = 64) -> int:
     return max(1, round(cell / size))
 
 
-def rows(images: Sequence[Tensor], labels: Sequence[str] = (), scale: int | None = None) -> Image.Image:
-    """Rows of pictures, each (N, C, H, W), with gaps between them and a label before each row.
+def rows(
+    images: Sequence[Tensor], labels: Sequence[str] = (), scale: int | None = None, heads: Sequence[str] = ()
+) -> Image.Image:
+    """Rows of pictures, each (N, C, H, W), with gaps between them, a label before each row and a head over each column.
 
     Pictures are enlarged by `scale` without smoothing, by default to about 64 pixels.
     """
@@ -51,10 +53,13 @@ def rows(images: Sequence[Tensor], labels: Sequence[str] = (), scale: int | None
     font = ImageFont.load_default(max(12, cell_h // 5))
     margin = max((int(font.getlength(label)) for label in labels), default=0) + (4 * gap if labels else gap)
     columns = max(map(len, images))
-    sheet = Image.new("RGB", (margin + columns * (cell_w + gap), gap + len(images) * (cell_h + gap)), "white")
+    first = gap + (2 * int(font.size) if heads else 0)
+    sheet = Image.new("RGB", (margin + columns * (cell_w + gap), first + len(images) * (cell_h + gap)), "white")
     draw = ImageDraw.Draw(sheet)
+    for j, head in enumerate(heads):
+        draw.text((margin + j * (cell_w + gap) + cell_w / 2, first / 2), head, fill="black", font=font, anchor="mm")
     for i, row in enumerate(images):
-        top = gap + i * (cell_h + gap)
+        top = first + i * (cell_h + gap)
         if labels:
             draw.text((2 * gap, top + cell_h / 2), labels[i], fill="black", font=font, anchor="lm")
         for j, image in enumerate(row):
@@ -67,6 +72,19 @@ def grid(images: Tensor, columns: int | None = None) -> Image.Image:
     """(N, C, H, W) as one sheet, about square."""
     columns = columns or int(np.ceil(len(images) ** 0.5))
     return rows([images[i : i + columns] for i in range(0, len(images), columns)])
+
+
+def animation(frames: Sequence[Image.Image], path: Path, seconds: float = 3.0, back: bool = False) -> Path:
+    """An endless GIF or WebP, by the suffix of `path`, of `seconds` one way; `back` lets it return the way it came.
+    Its first and last frames are held a little."""
+    each = max(20, round(1000 * seconds / len(frames)))
+    times = [each] * len(frames)
+    times[0] = times[-1] = max(each, 600)
+    if back:
+        frames, times = [*frames, *frames[-2:0:-1]], [*times, *times[-2:0:-1]]
+    with replacing(path) as part:
+        frames[0].save(part, save_all=True, append_images=frames[1:], duration=times, loop=0)
+    return path
 
 
 def loss_curve(log: Path, path: Path) -> Path:

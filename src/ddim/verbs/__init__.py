@@ -3,11 +3,12 @@
 import contextlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
 
 import tyro
-from tyro.conf import OmitArgPrefixes, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from ddim.errors import InputError
 
@@ -15,6 +16,63 @@ Options = TypeVar("Options")
 Spacing = Literal["linear", "quadratic", "official-linear", "official-quadratic"]
 Eta = Annotated[float | Literal["hat"], arg(metavar="FLOAT|hat")]
 Times = Annotated[tuple[int, ...] | None, arg(metavar="INT …")]
+
+Method = Literal["explicit", "implicit", "exact"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnModel:
+    """The options of every verb that uses a model."""
+
+    model: Positional[str]
+    """A bundled name, a run or model folder, or a Hub id."""
+    batch_size: int | None = None
+    """Pictures at a time; by default what fits in memory."""
+    device: str | None = None
+    """cpu, cuda, cuda:1, mps…; by default a GPU where there is one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnGrid(OnModel):
+    """The options of every verb that walks one time grid."""
+
+    steps: int = 50
+    """Network evaluations a picture, S."""
+    spacing: Spacing = "linear"
+    """How the steps are spread over the noise levels."""
+    times: Times = None
+    """The noise levels to visit, falling, the last 0; replaces steps and spacing."""
+
+
+class Counted:
+    """A model that tells `advance` whenever it is asked at another time than before: a progress bar for any walk."""
+
+    def __init__(self, model, advance: Callable[[], None]):
+        self.model, self.abar, self.advance, self.last = model, model.abar, advance, None
+
+    def __call__(self, x, t: int):
+        prediction = self.model(x, t)
+        if t != self.last:
+            self.advance()
+        self.last = t
+        return prediction
+
+
+def data_grid(model, o: OnGrid) -> list[int]:
+    """The grid that the options ask for. Between pictures and latents it has to end at 0, where the pictures are."""
+    from ddim.sampler import grid
+
+    times = grid(model, o.steps, o.spacing, o.times)
+    if times[-1] != 0:
+        raise InputError(f"times must end at 0, where the pictures are; got {times[-1]}")
+    return times
+
+
+def batches_of(model, n: int, batch_size: int | None) -> list[range]:
+    """range(n) in batches of `batch_size`, by default of what fits in memory."""
+    from ddim.sampler import chunks, default_batch_size
+
+    return list(chunks(n, default_batch_size(model) if batch_size is None else batch_size))
 
 
 def parse(options: type[Options], verb: str, args: Sequence[str], default: Options | None = None) -> Options:
@@ -32,3 +90,26 @@ def parse(options: type[Options], verb: str, args: Sequence[str], default: Optio
     lines = [line.strip("│ ").strip() for line in text.splitlines() if line.startswith("│")]
     told = next((i for i, line in enumerate(lines) if line.startswith("──")), len(lines))
     raise InputError(f"{' '.join(lines[:told])} (see ddim {verb} --help)")
+
+
+def to_latents(model, images, times: Sequence[int], method: Method):
+    """Encode a batch by one of the methods: its latents as a tuple of tensors (exact has two), and the largest
+    residual of the implicit steps, 0 for the other methods."""
+    from ddim.inversion import Implicit, encode_pair
+    from ddim.latent import encode
+
+    if method == "exact":
+        return encode_pair(model, images, times=times), 0.0
+    if method == "explicit":
+        return (encode(model, images, times=times),), 0.0
+    inverse = Implicit(model, times)
+    z = encode(inverse, images, times=times)
+    return (z,), inverse.residual.max().item()
+
+
+def to_pictures(model, latents, times: Sequence[int]):
+    """Decode a batch of what `to_latents` made on the same grid."""
+    from ddim.inversion import decode_pair
+    from ddim.latent import decode
+
+    return decode_pair(model, latents, times=times) if len(latents) == 2 else decode(model, latents[0], times=times)

@@ -13,7 +13,10 @@ from ddim.verbs import Eta, Spacing, Times, parse
 
 @dataclass(frozen=True)
 class Sample:
-    """Sample pictures from a model. Run again with the same settings, it goes on where it was stopped."""
+    """Sample pictures from a model. Run again with the same settings, it goes on where it was stopped.
+
+    Started by torchrun or accelerate launch, on machines that share the folder, it is shared by the processes.
+    """
 
     model: Positional[str]
     """A bundled name, a run or model folder, or a Hub id."""
@@ -56,49 +59,38 @@ def main(args: Sequence[str]) -> None:
 
 
 def run(o: Sample) -> None:
-    import torch
-
-    from ddim import checkpoint, plot
-    from ddim.data import to_uint8
-    from ddim.files import folder, replacing
+    from ddim import checkpoint, job, plot
+    from ddim.files import folder
     from ddim.noise import check_seed
     from ddim.progress import progress
-    from ddim.sampler import check_eta, chunks, default_batch_size, generate, grid
+    from ddim.sampler import check_eta, grid
 
     if o.n < 1:
         raise InputError(f"n must be at least 1; got {o.n}")
-    model = checkpoint.load(o.model, o.device)
+    workers = job.processes(o.device)
+    model = checkpoint.load(o.model, workers.device)
     times = grid(model, o.steps, o.spacing, o.times)
     check_eta(model.abar, times, o.eta)
     check_seed(o.seed)
-    batches = list(chunks(o.n, default_batch_size(model) if o.batch_size is None else o.batch_size))
-    out = folder(o.folder())
-    checkpoint.claim(out / "sample.json", {"model": checkpoint.fingerprint(model), **o.settings()})
+    out, npz = o.folder(), o.format == "npz"
+    settings = {"model": checkpoint.fingerprint(model), **o.settings()}
+    size = job.begin(out / "sample.json", settings, o.batch_size, model, workers)
 
-    files = [out / f"{k:05d}.png" for k in range(o.n)]
-    done = {k for k, file in enumerate(files) if file.exists()} if o.format == "png" else set()
-    batches = [batch for batch in batches if not done.issuperset(batch)]
-    kept = []  # (n, C, H, W) uint8: 50,000 pictures of 32×32 are 150 MB
-    with torch.no_grad(), progress("sampling", len(batches) * (len(times) - 1)) as advance:
-        for images in batches:
-            for x, _ in generate(model, images, times, o.eta, o.seed, clip=o.clip):  # noqa: B007
-                advance()
-            pictures = to_uint8(x).cpu()
-            if o.format == "npz":
-                kept.append(pictures)
-                continue
-            for k, picture in zip(images, pictures, strict=True):
-                plot.save(plot.picture(picture), files[k])
+    store = job.Shards(folder(out / "shards")) if npz else job.Pngs(out)
+    whole = job.Job(store, o.n, size, times, o.eta, o.seed, o.clip)
+    share = whole.share(workers)
+    workers.wait_for_everyone()
+    total = sum(map(len, share)) * (len(times) - 1)
+    with progress("sampling", total, show=workers.is_main_process) as advance:
+        for _ in whole.work(model, share, advance):
+            pass
+    workers.wait_for_everyone()
+    if not workers.is_main_process:
+        return
     first = min(o.n, 64)
-    if o.format == "npz":
-        import numpy as np
-
-        pictures = torch.cat(kept)
-        with replacing(out / "pictures.npz") as part:
-            np.savez(part, arr_0=pictures.permute(0, 2, 3, 1).numpy())  # (n, H, W, C)
-        shown = pictures[:first]
-    else:
-        shown = torch.stack([plot.read(file) for file in files[:first]])
+    shown = whole.pictures(first)
+    if npz:
+        job.pack(whole, out / "pictures.npz")
     plot.save(plot.grid(shown), out / "grid.png")
-    print(f"{o.n} pictures: {out / 'pictures.npz' if o.format == 'npz' else out}")
+    print(f"{o.n} pictures: {out / 'pictures.npz' if npz else out}")
     print(f"grid of the first {first}: {out / 'grid.png'}")

@@ -1,0 +1,70 @@
+"""ddim encode: pictures to latents."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from ddim.errors import InputError
+from ddim.verbs import Counted, Method, OnGrid, batches_of, data_grid, parse, to_latents
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encode(OnGrid):
+    """Encode pictures into latents, which ddim decode turns back into pictures."""
+
+    pictures: Positional[tuple[str, ...]] = ()
+    """Picture files, folders, .parquet files or Hub ids; `digits` for the embedded ones."""
+    steps: int = 100
+    """Network evaluations a picture, S; for the implicit method, a few times that."""
+    method: Method = "explicit"
+    """explicit: one evaluation a step. implicit: solve for the step that sampling undoes. exact: a pair of latents
+    from which the pictures come back to rounding."""
+    out: Path = Path("latents.safetensors")
+    """File to write."""
+
+
+def main(args: Sequence[str]) -> None:
+    o = parse(Encode, "encode", args)
+    import torch
+
+    from ddim import checkpoint
+    from ddim.album import Album
+    from ddim.inversion import pair_grid
+    from ddim.progress import progress
+    from ddim.store import writing
+
+    if o.out.suffix != ".safetensors":
+        raise InputError(f"{o.out}: latents are kept as .safetensors; change --out")
+    model = checkpoint.load(o.model, o.device)
+    times = data_grid(model, o)
+    if o.method == "exact":
+        pair_grid(model, o.steps, o.spacing, times)
+    album = Album(o.pictures, model)
+    batches = batches_of(model, len(album), o.batch_size)
+    about = {
+        "model": checkpoint.fingerprint(model),
+        "method": o.method,
+        "times": times,
+        "names": [album.name(i) for i in range(len(album))],
+    }
+    tensors = ("z", "before") if o.method == "exact" else ("z",)
+    worst, total, squares, count = 0.0, 0.0, 0.0, 0
+    with (
+        writing(o.out, tensors, (len(album), *model.shape), about) as append,
+        progress("encoding", len(batches) * (len(times) - 1)) as advance,
+        torch.no_grad(),
+    ):
+        for images in batches:
+            latents, residual = to_latents(
+                Counted(model, advance), album.batch(images).to(model.device), times, o.method
+            )
+            append(*latents)
+            worst, z = max(worst, residual), latents[0].cpu().double()
+            total, squares, count = total + z.sum().item(), squares + z.square().sum().item(), count + z.numel()
+    mean = total / count
+    print(f"{len(album)} latents: {o.out}")
+    print(f"mean {mean:.3f}, standard deviation {max(squares / count - mean**2, 0) ** 0.5:.3f} (N(0, 1) has 0 and 1)")
+    if o.method == "implicit":
+        print(f"largest residual of a step: {worst:.2g}")

@@ -1,0 +1,146 @@
+"""Sampling as a job, through the real command line: shared by processes, killed, gone on with."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import command, environment, refused, tiny_model
+
+from ddim import checkpoint, job
+from ddim.data import to_uint8
+from ddim.sampler import sample
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    model = tiny_model()
+    model.info["data"] = "digits"
+    return checkpoint.save(model, tmp_path / "model")
+
+
+def torchrun(*args: object) -> list[str]:
+    """`ddim …` by two processes with gloo. After `--` torchrun leaves our options alone."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
+    return [*launcher, "-m", "--", "ddim", *map(str, args)]
+
+
+def finish(args: list[str], tmp_path: Path) -> str:
+    done = subprocess.run(args, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def kill_when(args: list[str], tmp_path: Path, started) -> None:
+    """Start a command in a session of its own and SIGKILL all of it as soon as `started()`."""
+    process = subprocess.Popen(
+        args,
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    until = time.monotonic() + 120
+    while not started():
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < until, "it never started"
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def files(folder: Path, pattern: str) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob(pattern)) if path.is_file()
+    }
+
+
+def test_a_killed_job_goes_on_to_the_same_file(run, tmp_path):
+    args = ("sample", run, "--n", 150, "--steps", 60, "--eta", 1, "--batch-size", 8, "--format", "npz")
+    finish(command(*args, "--out", "whole"), tmp_path)
+    shards = tmp_path / "broken" / "shards"
+    kill_when(command(*args, "--out", "broken"), tmp_path, lambda: len(list(shards.glob("[0-9]*.npy"))) >= 4)
+    made = {path: path.stat().st_mtime_ns for path in shards.glob("[0-9]*.npy")}
+    assert 4 <= len(made) < 19
+    assert not (tmp_path / "broken" / "pictures.npz").exists()
+    (shards / ".0000000-0000008.npy.1.part.npy").write_bytes(b"half")  # as a kill while writing leaves it
+    # It goes on with the batch size it was begun with: another would round a rare pixel otherwise.
+    finish(command(*args[:-4], "--format", "npz", "--out", "broken"), tmp_path)
+    assert all(path.stat().st_mtime_ns == when for path, when in made.items())
+    whole, broken = files(tmp_path / "whole", "*"), files(tmp_path / "broken", "*")
+    assert whole == broken
+    with np.load(tmp_path / "whole" / "pictures.npz") as file:
+        pictures = torch.from_numpy(file["arr_0"]).permute(0, 3, 1, 2)
+    expected = to_uint8(sample(tiny_model(), n=150, steps=60, eta=1.0, batch_size=8))
+    assert torch.equal(pictures, expected)
+    refused(
+        subprocess.run(
+            command(*args, "--batch-size", 9, "--out", "broken"),
+            cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True,
+        ),
+        "made with batch_size 8, not 9",
+    )  # fmt: skip
+
+
+def test_two_processes_make_the_pictures_of_one(run, tmp_path):
+    args = ("sample", run, "--n", 50, "--steps", 5, "--batch-size", 8)
+    finish(command(*args, "--out", "one"), tmp_path)
+    told = finish(torchrun(*args, "--out", "two"), tmp_path)
+    assert told.count("50 pictures") == 1  # one process speaks
+    one = files(tmp_path / "one", "*")
+    assert len(one) == 52
+    assert one == files(tmp_path / "two", "*")
+
+
+def test_an_evaluation_by_two_processes_killed_and_gone_on_with_by_one(run, tmp_path):
+    args = ("evaluate", run, "--steps", 4, 20, "--eta", 0, "hat", "--n", 70, "--batch-size", 5)
+    finish(command(*args, "--out", "whole"), tmp_path)
+    cells = tmp_path / "broken" / "cells"
+    kill_when(torchrun(*args, "--out", "broken"), tmp_path, lambda: len(list(cells.rglob("[0-9]*.npy"))) >= 30)
+    assert 30 <= len(list(cells.rglob("[0-9]*.npy"))) < 4 * 14
+    finish(command(*args, "--out", "broken"), tmp_path)
+    assert files(tmp_path / "whole" / "cells", "*.npy") == files(tmp_path / "broken" / "cells", "*.npy")
+    tables = [json.loads((tmp_path / out / "table.json").read_text()) for out in ("whole", "broken")]
+    for table in tables:
+        assert [(cell["steps"], cell["eta"]) for cell in table["cells"]] == [
+            (4, 0.0),
+            (4, "hat"),
+            (20, 0.0),
+            (20, "hat"),
+        ]
+        assert all(cell.pop("seconds_an_image") > 0 for cell in table["cells"])
+    assert tables[0] == tables[1]
+
+
+def test_pictures_and_seconds_are_read_back(tmp_path):
+    model = tiny_model()
+    for kind in (job.Shards, job.Pngs):
+        store = kind(tmp_path / kind.__name__)
+        store.out.mkdir()
+        whole = job.Job(store, 11, 4, [1000, 500, 0], 0.0, 3, False)
+        steps = []
+        assert [
+            images for images, _ in whole.work(model, whole.share(job.Alone(None)), steps.append)
+        ] == whole.batches()
+        assert sum(steps) == 11 * 2
+        assert whole.share(job.Alone(None)) == []
+        assert torch.equal(whole.pictures(), to_uint8(sample(model, n=11, steps=2, seed=3, batch_size=4)))
+        assert torch.equal(whole.pictures(5), whole.pictures()[:5])
+    log = tmp_path / "seconds.jsonl"
+    job.note(log, range(0, 4), 2.0)
+    job.note(log, range(4, 8), 6.0)
+    with open(log, "a") as file:
+        file.write('{"images": [8, ')  # cut short by a kill
+    assert job.seconds_an_image([log]) == 1.0
+    assert job.seconds_an_image([]) is None

@@ -1,0 +1,182 @@
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import sqrtm
+
+from ddim import data, features, metrics
+from ddim.errors import InputError
+from ddim.metrics import Statistics
+
+
+class Linear:
+    """Stands for a feature network: a fixed linear map of the pixels."""
+
+    name, hash = "linear", "0"
+
+    def __init__(self, pixels: int, width: int):
+        self.weight = torch.randn(pixels, width, generator=torch.Generator().manual_seed(1)) / 255
+        self.calls = 0
+
+    def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return pictures.flatten(1).float() @ self.weight
+
+
+def gaussian(seed: int, width: int = 6) -> Statistics:
+    generator = torch.Generator().manual_seed(seed)
+    root = torch.randn(width, width, generator=generator, dtype=torch.float64)
+    return Statistics(torch.randn(width, generator=generator, dtype=torch.float64), root @ root.T)
+
+
+def pictures(n: int, seed: int = 0, size: int = 4) -> torch.Tensor:
+    return torch.randint(0, 256, (n, 1, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def test_fid_is_the_closed_form_of_two_gaussians():
+    for seed in range(5):
+        a, b = gaussian(seed), gaussian(seed + 100)
+        root = sqrtm(a.sigma.numpy() @ b.sigma.numpy()).real
+        mean = (a.mu - b.mu).square().sum()
+        expected = mean + a.sigma.trace() + b.sigma.trace() - 2 * np.trace(root)
+        assert metrics.fid(a, b) == pytest.approx(expected.item(), rel=1e-9)
+
+
+def test_fid_of_drawn_gaussian_features_approaches_the_closed_form():
+    generator = torch.Generator().manual_seed(0)
+    # Diagonal covariances: FID = Σ (m − m')² + (s − s')².
+    m, s = torch.tensor([0.0, 1.0, -2.0]), torch.tensor([1.0, 0.5, 2.0])
+    a = Statistics.of(torch.randn(200_000, 3, generator=generator))
+    b = Statistics.of(m + s * torch.randn(200_000, 3, generator=generator))
+    assert metrics.fid(a, b) == pytest.approx((m.square() + (1 - s) ** 2).sum().item(), rel=0.01)
+
+
+def test_fid_of_a_set_with_itself_is_zero_to_rounding():
+    network = features.find("digits-small")
+    known = metrics.statistics(network, data.load(data.find("digits", 8, 1)))
+    assert abs(metrics.fid(known, known)) < 1e-9 * known.sigma.trace()
+
+
+def test_statistics_are_numpys_in_float64_whatever_the_batch_size():
+    x, network = pictures(101), Linear(16, 5)
+    values = network(x).double().numpy()
+    for batch_size in (1, 7, 256):
+        known = metrics.statistics(network, x, batch_size=batch_size)
+        assert known.mu.dtype == known.sigma.dtype == torch.float64
+        assert np.allclose(known.mu, values.mean(0), rtol=0, atol=1e-7)
+        assert np.allclose(known.sigma, np.cov(values, rowvar=False), rtol=0, atol=1e-7)
+        assert known.n == 101
+    direct = Statistics.of(torch.from_numpy(values))
+    assert torch.allclose(direct.mu, known.mu)
+    assert torch.allclose(direct.sigma, known.sigma)
+
+
+def test_a_set_too_large_for_memory_is_streamed(tmp_path):
+    from ddim import plot
+
+    x, network = pictures(23, size=8), Linear(64, 5)
+    for k, picture in enumerate(x):
+        plot.save(plot.picture(picture), tmp_path / f"{k:03d}.png")
+    streamed = metrics.statistics(network, data.find(str(tmp_path), 8, 1), batch_size=10)
+    whole = metrics.statistics(network, x)
+    assert torch.allclose(streamed.mu, whole.mu, rtol=0, atol=1e-6)
+    assert torch.allclose(streamed.sigma, whole.sigma, rtol=0, atol=1e-6)
+
+
+def test_statistics_are_cached_by_content(tmp_path):
+    x, network = pictures(30), Linear(16, 5)
+    first = metrics.statistics(network, x, tmp_path)
+    calls = network.calls
+    again = metrics.statistics(network, x.clone(), tmp_path)
+    assert network.calls == calls
+    assert torch.equal(again.sigma, first.sigma)
+    assert torch.equal(again.features, first.features)
+    assert again.n == 30
+    x[0, 0, 0, 0] ^= 1
+    changed = metrics.statistics(network, x, tmp_path)
+    assert network.calls > calls
+    assert not torch.equal(changed.mu, first.mu)
+    for file in tmp_path.iterdir():  # one that is not whole is made again
+        file.write_bytes(file.read_bytes()[:100])
+    assert torch.equal(metrics.statistics(network, x, tmp_path).mu, changed.mu)
+
+
+def test_kid_is_the_unbiased_cubic_mmd():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(40, 5, generator=generator, dtype=torch.float64)
+    y = torch.randn(40, 5, generator=generator, dtype=torch.float64) + 0.5
+    mean, deviation = metrics.kid(Statistics.of(x), Statistics.of(y))
+
+    def kernel(a, b):
+        return (a.float().double() @ b.float().double().T / 5 + 1) ** 3
+
+    xx, yy, xy = kernel(x, x), kernel(y, y), kernel(x, y)
+    expected = (xx.sum() - xx.trace() + yy.sum() - yy.trace()) / (40 * 39) - 2 * xy.mean()
+    assert mean == pytest.approx(expected.item(), rel=1e-9)  # a subset of everything is everything
+    assert deviation < 1e-9
+    before = torch.random.get_rng_state()
+    assert metrics.kid(Statistics.of(x), Statistics.of(y), size=20) == metrics.kid(
+        Statistics.of(x), Statistics.of(y), size=20
+    )
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_precision_and_recall_are_those_of_brute_force():
+    generator = torch.Generator().manual_seed(0)
+    real, fake = (
+        torch.randn(50, 3, generator=generator),
+        torch.randn(40, 3, generator=generator) + torch.tensor([1.5, 0, 0]),
+    )
+
+    def covered(points, centres, k=3):
+        distance = np.linalg.norm(centres[:, None] - centres[None], axis=2)
+        radii = np.sort(distance, axis=1)[:, k]
+        return np.mean([(np.linalg.norm(centres - p, axis=1) <= radii).any() for p in points])
+
+    precision, recall = metrics.precision_recall(Statistics.of(real), Statistics.of(fake))
+    assert precision == pytest.approx(covered(fake.numpy(), real.numpy()))
+    assert recall == pytest.approx(covered(real.numpy(), fake.numpy()))
+    assert 0.1 < recall < 0.95
+    assert 0.1 < precision < 0.95
+
+
+def test_npz_goes_both_ways(tmp_path):
+    known = Statistics.of(torch.randn(20, 4, generator=torch.Generator().manual_seed(0)))
+    metrics.write(known, tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as file:
+        assert sorted(file.files) == ["mu", "sigma"]
+        assert np.allclose(file["sigma"], np.cov(known.features.numpy(), rowvar=False))
+    back = metrics.read(tmp_path / "a.npz")
+    assert torch.equal(back.mu, known.mu)
+    assert torch.equal(back.sigma, known.sigma)
+    assert back.features is None
+    assert metrics.kid(back, known) is None
+    assert metrics.precision_recall(back, known) is None
+    assert abs(metrics.fid(back, known)) < 1e-9
+
+
+def test_neighbours_are_those_of_brute_force():
+    x, training = pictures(3), pictures(5000, seed=1)
+    training[4321] = x[2]
+    index, distance = metrics.neighbours(x, training, 4)
+    every = (x[:, None].double() - training[None].double()).square().mean(dim=(2, 3, 4)).sqrt()
+    assert torch.equal(index, every.argsort(dim=1)[:, :4])
+    assert torch.allclose(distance.double(), every.sort(dim=1).values[:, :4], atol=0.05)
+    assert index[2, 0] == 4321
+
+
+def test_bad_input(tmp_path):
+    with pytest.raises(InputError, match="2 pictures or more; got 1"):
+        metrics.statistics(Linear(16, 5), pictures(1))
+    with pytest.raises(InputError, match=r"5 wide cannot be held against a reference 4 wide.*--features"):
+        metrics.fid(gaussian(0, 4), gaussian(0, 5))
+    with pytest.raises(InputError, match="no such file"):
+        metrics.read(tmp_path / "none.npz")
+    np.savez(tmp_path / "other.npz", arr_0=np.zeros(3))
+    with pytest.raises(InputError, match=r"not an \.npz of mu and sigma"):
+        metrics.read(tmp_path / "other.npz")
+    np.savez(tmp_path / "pickled.npz", mu=np.array([object()]), sigma=np.zeros((1, 1)))
+    with pytest.raises(InputError, match=r"not an \.npz of mu and sigma"):
+        metrics.read(tmp_path / "pickled.npz")
+    np.savez(tmp_path / "shapes.npz", mu=np.zeros(3), sigma=np.zeros((2, 2)))
+    with pytest.raises(InputError, match=r"mu \(3,\), sigma \(2, 2\)"):
+        metrics.read(tmp_path / "shapes.npz")
