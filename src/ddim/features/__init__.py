@@ -136,8 +136,8 @@ def _load(path: Path) -> tuple[nn.Module, tuple[int, int, int] | None]:
     from safetensors import safe_open
     from safetensors.torch import load_file
 
-    from ddim.weights import assign
     from ddim.features.inception import Inception
+    from ddim.weights import assign
 
     try:
         if path.suffix == ".safetensors":
