@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddim.blocks import Attention, Downsample, Resnet, TimeEmbedding, UNetConfig, Upsample, sinusoid
+from ddim.blocks import Attention, Downsample, GroupNorm, Resnet, TimeEmbedding, UNetConfig, Upsample, sinusoid
 
 # What a kind of block changes resolution with; those with attention leave that to `downsample_type`, `upsample_type`.
 RESAMPLING = {
@@ -34,11 +34,13 @@ class Down(Block):
     def __init__(self, c: UNetConfig, kind: str, pairs: list[tuple[int, int]], temb: int, last: bool):
         super().__init__(c, kind, pairs, temb)
         width = pairs[-1][1]
-        if RESAMPLING.get(kind, c.downsample_type) == "resnet":
-            change = Resnet(c, width, width, temb, resample="down")
-        else:
-            change = Downsample(width, c.downsample_padding)
-        self.downsamplers = nn.ModuleList([] if last else [change])
+        self.downsamplers = nn.ModuleList()
+        if not last:
+            resnet = RESAMPLING.get(kind, c.downsample_type) == "resnet"
+            change = (
+                Resnet(c, width, width, temb, resample="down") if resnet else Downsample(width, c.downsample_padding)
+            )
+            self.downsamplers.append(change)
 
     def forward(self, x: Tensor, temb: Tensor, skips: list[Tensor]) -> Tensor:
         for i in range(len(self.resnets)):
@@ -54,9 +56,11 @@ class Up(Block):
     def __init__(self, c: UNetConfig, kind: str, pairs: list[tuple[int, int]], temb: int, last: bool):
         super().__init__(c, kind, pairs, temb)
         width = pairs[-1][1]
-        resnet = RESAMPLING.get(kind, c.upsample_type) == "resnet"
-        change = Resnet(c, width, width, temb, resample="up") if resnet else Upsample(width)
-        self.upsamplers = nn.ModuleList([] if last else [change])
+        self.upsamplers = nn.ModuleList()
+        if not last:
+            resnet = RESAMPLING.get(kind, c.upsample_type) == "resnet"
+            change = Resnet(c, width, width, temb, resample="up") if resnet else Upsample(width)
+            self.upsamplers.append(change)
 
     def forward(self, x: Tensor, temb: Tensor, skips: list[Tensor]) -> Tensor:
         for i in range(len(self.resnets)):
@@ -111,7 +115,7 @@ class UNet(nn.Module):
             self.up_blocks.append(Up(c, c.up_block_types[level], pairs, temb, last=level == last))
             cin = cout
 
-        self.conv_norm_out = nn.GroupNorm(c.norm_num_groups, widths[0], c.norm_eps)
+        self.conv_norm_out = GroupNorm(c.norm_num_groups, widths[0], c.norm_eps)
         self.conv_out = nn.Conv2d(widths[0], c.out_channels, 3, padding=1)
         self.apply(_ddpm_init)
         self.to(memory_format=torch.channels_last)
