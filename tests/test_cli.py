@@ -2,6 +2,8 @@
 
 import ast
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -157,6 +159,25 @@ def test_help_is_quick_and_tells_every_verb(ddim_cli):
     assert seconds < 5  # no timed test: this only notices that torch was imported on a crawling machine
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
+def test_the_command_line_keeps_its_memory():
+    """Taking and freeing 30 MB a hundred times: page faults every time as the system has it, once as we ask."""
+    code = """
+import resource, sys
+import numpy as np
+from ddim.machine import keep_memory
+if sys.argv[1] == "keep":
+    keep_memory()
+np.ones(2**22)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(100):
+    np.ones(2**22)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    kept, plain = (int(subprocess.check_output([sys.executable, "-c", code, how])) for how in ("keep", "plain"))
+    assert kept < 0.1 * plain
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_tells_its_options(ddim_cli, verb: str):
     result = ddim_cli(verb, "--help")
@@ -165,17 +186,11 @@ def test_every_verb_tells_its_options(ddim_cli, verb: str):
 
 
 def test_help_and_import_do_not_load_torch(ddim_cli):
-    import subprocess
-    import sys
-
     code = "import sys, ddim, ddim.cli; ddim.cli.main(['--help']); sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
 def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path, folder: Path):
-    import subprocess
-    import sys
-
     shell = f"{sys.executable} -m ddim info {folder} | true"
     result = subprocess.run(["bash", "-c", shell], capture_output=True, text=True)
     assert "Traceback" not in result.stderr
@@ -183,7 +198,7 @@ def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path, folder: Path):
 
 # The rooms in import order: a file imports only files of the rows above it, or of its own row to the left.
 ROOMS = [
-    "__init__ errors files progress options paper schedule process noise",
+    "__init__ errors files machine progress options paper schedule process noise",
     "blocks unet lucidrains model sampler inversion latent",
     "presets pictures published sources data album store config weights convert official foreign checkpoint",
     "features metrics train run",
@@ -214,9 +229,6 @@ def test_imports_go_one_way():
 
 def test_the_help_of_torch_free_modules_is_lazy():
     """`ddim.presets` and the options of every light verb come without torch."""
-    import subprocess
-    import sys
-
     code = "import sys, ddim.presets, ddim.verbs.train, ddim.verbs.sample; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     assert torch.__version__

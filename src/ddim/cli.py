@@ -7,6 +7,7 @@ from importlib import import_module
 
 from ddim import __version__
 from ddim.errors import InputError
+from ddim.machine import keep_memory
 
 VERBS = {
     "demo": "Train on handwritten digits for two minutes, then sample them with DDPM and DDIM.",
@@ -41,6 +42,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if args[0] == "--version":
         print(f"ddim {__version__}")
         return 0
+    keep_memory()
     try:
         if args[0] not in VERBS:
             raise InputError(f"unknown verb {args[0]!r}: choose one of {', '.join(VERBS)}")
