@@ -104,6 +104,7 @@ def test_a_folder_of_other_settings_is_not_mixed(tmp_path: Path, ddim_cli, folde
         (("train", "digits", "--size", "9"), "size 9 cannot be halved"),
         (("train", "digits", "--groups", "5"), "not divisible by groups 5"),
         (("train", "digits", "--steps", "0"), "--steps must be"),
+        (("train", "digits", "--device", "abacus"), "device abacus is not to be had"),
         (("train", "digits", "--lr", "fast"), "--lr"),
         (("train", "digits", "--out", "a-file"), "a-file: is a file"),
         (("train", "digits", "--out", "/proc/ddim"), "/proc/ddim: cannot be written"),

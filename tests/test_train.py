@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from conftest import command, environment, refused, tiny_network
 from PIL import Image
 
@@ -139,6 +140,21 @@ def test_dropout_is_repeatable_and_active():
     plain, _ = fit(TINY, steps=4)
     assert dropped == again
     assert dropped[3] != plain[3]
+
+
+def test_bf16_keeps_float32_weights_and_about_the_loss():
+    """Autocast: other numbers than float32's, within its rounding; weights and averages stay float32."""
+    whole, _ = fit(steps=6)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    model = train.build(TINY)
+    state = train.State.new(TINY, model.network)
+    pictures = data.load(data.find("digits", 8, 1))
+    half = Accelerator(cpu=True, mixed_precision="bf16")
+    losses = [loss.item() for loss in islice(train.fit(TINY, state, model.abar, pictures, half), 6)]
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert losses != whole
+    assert np.allclose(losses, whole, rtol=0.02)
+    assert {p.dtype for p in (*model.network.parameters(), *state.average.module.parameters())} == {torch.float32}
 
 
 def test_training_learns():

@@ -1,7 +1,12 @@
-"""What a process asks of its machine. Called by the command line, never on import: a library leaves its host alone."""
+"""What a process asks of its machine, and what the machine can do.
+
+The settings are the command line's to make, never made on import: a library leaves its host alone.
+"""
 
 import ctypes
+import re
 import sys
+from pathlib import Path
 
 
 def keep_memory() -> None:
@@ -18,3 +23,18 @@ def keep_memory() -> None:
     trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h
     for option, value in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 64 * 2**20)):
         mallopt(option, value)
+
+
+def native_bf16(device: str) -> bool:
+    """Whether a kind of device ("cuda", "cpu", …) multiplies bf16 by itself, rather than by way of float32."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    try:
+        told = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return device == "cpu" and bool(
+        re.search(r"^(flags|Features)\b.*\b(avx512_bf16|amx_bf16|bf16)\b", told, re.MULTILINE)
+    )

@@ -75,9 +75,13 @@ def train(
     torch.set_flush_denormal(True)
     source = data.find(preset.data, preset.size, preset.channels, skip_broken)
     writable(out)
-    pictures = data.load(source)
     accelerator = accelerate(preset, device)
+    pictures = data.load(source)
     run = Run(preset, name, out, accelerator.device)
+    if accelerator.is_main_process:
+        parameters = sum(p.numel() for p in run.model.network.parameters())
+        how = f"on {accelerator.device.type} in {'bf16' if accelerator.mixed_precision == 'bf16' else 'fp32'}"
+        print(f"{len(pictures):,} pictures, {parameters / 1e6:.2f} M parameters, {how}: {out}", flush=True)
     if resume:
         run.resume()
     elif accelerator.is_main_process:
@@ -92,13 +96,17 @@ def train(
 
 
 def accelerate(preset: Preset, device: str | None):
-    """The accelerator: device, precision and processes."""
-    import torch
+    """The accelerator: device, precision and processes. Raises InputError where they cannot be had."""
     from accelerate import Accelerator
 
-    native = torch.cuda.is_available() and torch.cuda.is_bf16_supported() and device != "cpu"
-    bf16 = preset.precision == "bf16" or (preset.precision == "auto" and native)
-    accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=device == "cpu")
+    from ddim.checkpoint import pick_device
+    from ddim.machine import native_bf16
+
+    kind = pick_device(device).type
+    if device and os.environ.get("WORLD_SIZE", "1") == "1":
+        os.environ["ACCELERATE_TORCH_DEVICE"] = device  # accelerate has no argument for it
+    bf16 = preset.precision == "bf16" or (preset.precision == "auto" and native_bf16(kind))
+    accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=kind == "cpu")
     if preset.batch_size % accelerator.num_processes:
         raise InputError(f"batch size {preset.batch_size} does not divide over {accelerator.num_processes} processes")
     return accelerator
