@@ -7,7 +7,7 @@ from importlib import import_module
 
 from ddim import __version__
 from ddim.errors import InputError
-from ddim.machine import keep_memory
+from ddim.machine import keep_memory, wait_politely
 
 VERBS = {
     "demo": "Train on handwritten digits for two minutes, then sample them with DDPM and DDIM.",
@@ -43,6 +43,7 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"ddim {__version__}")
         return 0
     keep_memory()
+    wait_politely()
     try:
         if args[0] not in VERBS:
             raise InputError(f"unknown verb {args[0]!r}: choose one of {', '.join(VERBS)}")

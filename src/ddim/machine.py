@@ -4,6 +4,7 @@ The settings are the command line's to make, never made on import: a library lea
 """
 
 import ctypes
+import os
 import re
 import sys
 from pathlib import Path
@@ -23,6 +24,16 @@ def keep_memory() -> None:
     trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h
     for option, value in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 64 * 2**20)):
         mallopt(option, value)
+
+
+def wait_politely() -> None:
+    """Let threads that wait for each other sleep after a microsecond, instead of spinning for their whole time slice.
+
+    On a machine that others use too, spinning keeps the very thread that is waited for from running: up to fifty times
+    the time was seen. Read when torch is loaded, so it comes before; what the user has set stays.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def native_bf16(device: str) -> bool:
