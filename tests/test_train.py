@@ -191,11 +191,11 @@ def test_a_run_leaves_everything(unbroken: Path, ddim_cli):
     assert "linear, β 0.0001 … 0.02" in told
 
 
-def killed(tmp_path: Path, how: int, lines: int = 15) -> tuple[Path, subprocess.Popen]:
+def killed(tmp_path: Path, how: int, lines: int = 15, *options: str) -> tuple[Path, subprocess.Popen]:
     """A long run, sent a signal once it has logged `lines` steps and saved."""
     run = tmp_path / "run"
     process = subprocess.Popen(
-        [*command("train", "digits", "--out", run, "--steps", "100000"), *OPTIONS],
+        [*command("train", "digits", "--out", run, "--steps", "100000"), *OPTIONS, *options],
         cwd=tmp_path,
         env=environment(tmp_path),
         stdout=subprocess.PIPE,
@@ -241,6 +241,16 @@ def test_control_c_leaves_a_resumable_state(tmp_path: Path, ddim_cli):
     result = ddim_cli("train", "digits", "--out", run, "--resume", "--steps", reached + 3)
     assert result.returncode == 0, result.stderr
     assert [step for step, _ in losses(run)] == list(range(1, reached + 4))
+
+
+def test_a_log_of_several_steps_a_line_goes_on_too(tmp_path: Path, ddim_cli):
+    """Saved every 10 steps, logged every 7: the line after a resume is still the mean of all its seven steps."""
+    run, _ = killed(tmp_path, signal.SIGKILL, 3, "--log-every", "7")
+    steps = torch.load(run / "state" / "last.pt", weights_only=True)["step"] + 9
+    assert ddim_cli("train", "digits", "--out", run, "--resume", "--steps", steps).returncode == 0
+    whole = ("train", "digits", "--out", "whole", "--steps", steps, *OPTIONS, "--log-every", "7")
+    assert ddim_cli(*whole).returncode == 0
+    assert losses(run) == losses(tmp_path / "whole")
 
 
 def test_killed_before_the_first_save_starts_again(tmp_path: Path, ddim_cli, unbroken: Path):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from ddim import __version__
-from ddim.errors import InputError
+from ddim.errors import InputError, choose
 from ddim.machine import keep_memory, wait_politely
 
 VERBS = {
@@ -45,8 +45,7 @@ def main(args: Sequence[str] | None = None) -> int:
     keep_memory()
     wait_politely()
     try:
-        if args[0] not in VERBS:
-            raise InputError(f"unknown verb {args[0]!r}: choose one of {', '.join(VERBS)}")
+        choose("verb", args[0], VERBS)
         import_module(f"ddim.verbs.{args[0]}").main(args[1:])
         sys.stdout.flush()
     except InputError as error:

@@ -137,6 +137,9 @@ def begin(path: Path, settings: dict, batch_size: int | None, model: Model, work
     """
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch size must be at least 1; got {batch_size}")
+    if not path.exists() and path.parent.is_dir() and any(path.parent.iterdir()):
+        raise InputError(f"{path.parent}: holds other files; name an empty or a new folder by --out")
+    workers.wait_for_everyone()
     folder(path.parent)
     if workers.is_main_process:
         before = checkpoint.read_json(path).get("batch_size") if path.exists() else None

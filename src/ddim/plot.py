@@ -97,9 +97,11 @@ def loss_curve(log: Path, path: Path) -> Path:
     total = np.cumsum(np.insert(losses, 0, 0.0))
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    axes.plot(steps, losses, color="tab:blue", alpha=0.3, linewidth=0.8)
+    axes.plot(steps, losses, color="tab:blue", alpha=0.3, linewidth=0.8, marker="o" if len(steps) < 20 else "")
     axes.plot(steps[span - 1 :], (total[span:] - total[:-span]) / span, color="tab:blue")
-    axes.set(xlabel="step", ylabel="loss (mean squared error of ε)", yscale="log")
+    axes.set(xlabel="step", ylabel="loss (mean squared error of ε)")
+    if losses.max() > 3 * losses.min() > 0:
+        axes.set_yscale("log")
     axes.grid(alpha=0.3)
     with replacing(path) as part:
         figure.savefig(part, dpi=120)

@@ -29,7 +29,7 @@ def grid(report: dict) -> list[list[str]]:
 
 def details(report: dict) -> list[list[str]]:
     """Everything measured of each cell, a row a cell."""
-    rows = [["S", "η", "FID", "KID × 1000", "precision", "recall", "evaluations", "seconds an image"]]
+    rows = [["S", "η", "FID", "KID × 1000", "precision", "recall", "NFE", "s/image"]]
     for c in report["cells"]:
         seconds = "" if c["seconds_an_image"] is None else f"{c['seconds_an_image']:.3g}"
         rows.append(

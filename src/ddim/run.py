@@ -64,20 +64,26 @@ class Run:
         self.state.save(self.saved)
         checkpoint.save(self.averaged(), self.out)
 
-    def log(self, losses: list[Tensor], seconds: float, write: bool = True) -> float:
-        """Append the mean of the losses since the last line, and return it. InputError where one is not finite."""
-        step, values = self.state.step, torch.stack(losses).tolist()
-        bad = next((i for i, value in enumerate(values) if not math.isfinite(value)), None)
-        if bad is not None:
+    def settle(self, losses: list[Tensor]) -> None:
+        """Take over the losses of the latest steps from their device. InputError where one is not finite."""
+        pending, step = self.state.pending, self.state.step
+        values = torch.stack(losses).tolist() if losses else []
+        if bad := [i for i, value in enumerate(values) if not math.isfinite(value)]:
             kept = f"the last saved state is kept in {self.saved}" if self.saved.exists() else "no state was saved yet"
-            at = step - len(values) + 1 + bad
-            raise InputError(f"the loss became {values[bad]} at step {at}: {kept}; try a smaller --lr")
+            at = step - len(values) + 1 + bad[0]
+            raise InputError(f"the loss became {values[bad[0]]} at step {at}: {kept}; try a smaller --lr")
+        pending += values
+
+    def log(self, seconds: float, write: bool = True) -> float:
+        """Append the mean of the losses since the last line, and return it. seconds: those of one step."""
+        step, pending = self.state.step, self.state.pending
         line = {
             "step": step,
-            "loss": sum(values) / len(values),
+            "loss": sum(pending) / len(pending),
             "lr": rate(self.preset, step),
-            "images_per_second": round(len(values) * self.preset.batch_size / seconds, 1),
+            "images_per_second": round(self.preset.batch_size / seconds, 1),
         }
+        pending.clear()
         if write:
             with appending(self.logged) as file:
                 file.write(json.dumps(line) + "\n")
@@ -125,7 +131,8 @@ def check(preset: Preset) -> None:
     ranges |= {"dropout": (0, 0.999), "ema": (0, 1), "beta_1": (0, 0.999), "beta_T": (0, 0.999), "lr": (0, math.inf)}
     for name, (low, high) in ranges.items():
         if not low <= getattr(preset, name) <= high:
-            raise InputError(f"{_option(name)} must be from {low} to {high}; got {getattr(preset, name)}")
+            within = f"at least {low}" if high == math.inf else f"from {low} to {high}"
+            raise InputError(f"{_option(name)} must be {within}; got {getattr(preset, name)}")
     if preset.channels not in (1, 3):
         raise InputError(f"--channels must be 1 (greyscale) or 3 (RGB); got {preset.channels}")
 
@@ -174,11 +181,13 @@ def train(run: Run, pictures: Tensor | data.Pictures, accelerator) -> Iterator[s
             losses.append(loss)
             last = state.step == p.steps
             saving = last or bool(stopping) or state.step % p.save_every == 0
+            logging = last or state.step % p.log_every == 0
             note = None
-            if saving or state.step % p.log_every == 0:
+            if saving or logging:
+                run.settle(losses)
                 now = time.monotonic()
-                note = f"loss {run.log(losses, now - since, write=main):.4f}"
-                losses, since = [], now
+                seconds, losses, since = (now - since) / len(losses), [], now
+                note = f"loss {run.log(seconds, write=main):.4f}" if logging else None
             advance(note=note)
             if main and (last or state.step % p.sample_every == 0):
                 yield "sample"

@@ -6,7 +6,7 @@ an unbroken one, and the same global batch is drawn whatever the number of proce
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -97,12 +97,13 @@ def rate(preset: Preset, step: int) -> float:
 
 @dataclass
 class State:
-    """Everything a run needs to go on: step `step` has been taken."""
+    """Everything a run needs to go on: step `step` has been taken; `pending` losses await the next line of the log."""
 
     network: nn.Module
     average: AveragedModel
     optimizer: torch.optim.Optimizer
     step: int = 0
+    pending: list[float] = field(default_factory=list)
 
     @classmethod
     def new(cls, preset: Preset, network: nn.Module) -> "State":
@@ -114,7 +115,7 @@ class State:
         parts = {name: getattr(self, name).state_dict() for name in ("network", "average", "optimizer")}
         folder(path.parent)
         with replacing(path) as part, open(part, "wb") as file:
-            torch.save({"step": self.step, **parts}, file)
+            torch.save({"step": self.step, "pending": self.pending, **parts}, file)
 
     def restore(self, path: Path) -> None:
         """Take over a saved state. Raises InputError where the file is not whole."""
@@ -122,7 +123,7 @@ class State:
             content = torch.load(path, map_location="cpu", weights_only=True)
             for name in ("network", "average", "optimizer"):
                 getattr(self, name).load_state_dict(content[name])
-            self.step = content["step"]
+            self.step, self.pending = content["step"], content["pending"]
         except Exception as error:  # torch.load raises whatever the broken archive provokes
             raise InputError(
                 f"{path}: truncated, or not the state of this run; start anew with another --out"

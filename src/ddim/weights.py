@@ -25,7 +25,7 @@ def read(path: Path):
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; is this a model folder?") from None
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: truncated or not safetensors ({_line(error)})") from None
+        raise InputError(f"{path}: truncated or not safetensors ({_line(error)}); copy or download it again") from None
     except pickle.UnpicklingError as error:
         told = str(error)
         reason = "it holds more than tensors, and code is not run" if "Unsupported" in told else _line(error)

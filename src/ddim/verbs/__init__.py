@@ -15,6 +15,8 @@ from ddim.errors import InputError
 Options = TypeVar("Options")
 Spacing = Literal["linear", "quadratic", "official-linear", "official-quadratic"]
 Eta = Annotated[float | Literal["hat"], arg(metavar="FLOAT|hat")]
+ModelName = Annotated[str, Positional, arg(metavar="MODEL")]
+PictureNames = Annotated[tuple[str, ...], Positional, arg(metavar="PICTURE …")]
 Times = Annotated[tuple[int, ...] | None, arg(metavar="INT …")]
 
 Method = Literal["explicit", "implicit", "exact"]
@@ -24,7 +26,7 @@ Method = Literal["explicit", "implicit", "exact"]
 class OnModel:
     """The options of every verb that uses a model."""
 
-    model: Positional[str]
+    model: ModelName
     """A bundled name, a run or model folder, or a Hub id."""
     batch_size: int | None = None
     """Pictures at a time; by default what fits in memory."""
@@ -77,6 +79,7 @@ def batches_of(model, n: int, batch_size: int | None) -> list[range]:
 
 def parse(options: type[Options], verb: str, args: Sequence[str], default: Options | None = None) -> Options:
     """The options of a verb from the command line. What is wrong with them becomes an InputError of one line."""
+    one_of(args, "--times", "--steps", "--spacing")
     given = {} if default is None else {"default": default}
     complaint = io.StringIO()
     try:
@@ -89,7 +92,17 @@ def parse(options: type[Options], verb: str, args: Sequence[str], default: Optio
     text = re.sub(r"\x1b\[[0-9;]*m", "", complaint.getvalue())
     lines = [line.strip("│ ").strip() for line in text.splitlines() if line.startswith("│")]
     told = next((i for i, line in enumerate(lines) if line.startswith("──")), len(lines))
-    raise InputError(f"{' '.join(lines[:told])} (see ddim {verb} --help)")
+    message = " ".join(lines[:told])
+    if unread := re.search(r"Error parsing (--[\w-]+).*? from (\[[^]]*\])", message):
+        message = f"{unread[1]}: cannot be read from {unread[2]}"
+    raise InputError(f"{message} (see ddim {verb} --help)")
+
+
+def one_of(args: Sequence[str], this: str, *others: str) -> None:
+    """Raise InputError where an option is given beside one that it replaces."""
+    given = {word.split("=")[0] for word in args}
+    if this in given and (both := given & set(others)):
+        raise InputError(f"{this} replaces {both.pop()}: give one of them")
 
 
 def to_latents(model, images, times: Sequence[int], method: Method):

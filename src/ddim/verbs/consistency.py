@@ -42,6 +42,8 @@ def main(args: Sequence[str]) -> None:
         raise InputError(f"n must be at least 2, for pictures to be unrelated; got {o.n}")
     model = checkpoint.load(o.model, o.device)
     every = sorted(set(o.steps or [*(S for S in (10, 20, 50, 100) if S < model.T), model.T]))
+    if len(every) < 2:
+        raise InputError(f"consistency compares two numbers of steps or more; got {every[0]} alone")
     grids = {S: grid(model, S, o.spacing) for S in every}
     if len({times[0] for times in grids.values()}) > 1:
         tops = ", ".join(f"{times[0]} for S = {S}" for S, times in grids.items())

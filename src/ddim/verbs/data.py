@@ -56,6 +56,9 @@ def main(args: Sequence[str]) -> None:
 
     print(f"pictures  {len(pictures):,}, read as {type(pictures).__name__}")
     print(f"sizes     {most(sizes, lambda size: f'{size[0]}×{size[1]}')}")
+    if len(sizes) > 3:
+        (w, h), (W, H) = (f(sizes, key=lambda size: size[0] * size[1]) for f in (min, max))
+        print(f"          smallest {w}×{h}, largest {W}×{H}")
     print(f"modes     {most(modes, str)}")
     print(f"crop      {pictures.crop or 'the centre square'}")
     print(f"broken    {len(broken)}{': ' if broken else ''}{', '.join(broken[:10])}{' …' if len(broken) > 10 else ''}")

@@ -4,17 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tyro.conf import Positional
-
 from ddim.errors import InputError
-from ddim.verbs import Counted, Method, OnGrid, batches_of, data_grid, parse, to_latents
+from ddim.verbs import Counted, Method, OnGrid, PictureNames, batches_of, data_grid, parse, to_latents
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encode(OnGrid):
     """Encode pictures into latents, which ddim decode turns back into pictures."""
 
-    pictures: Positional[tuple[str, ...]] = ()
+    pictures: PictureNames = ()
     """Picture files, folders, .parquet files or Hub ids; `digits` for the embedded ones."""
     steps: int = 100
     """Network evaluations a picture, S; for the implicit method, a few times that."""

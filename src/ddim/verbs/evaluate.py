@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tyro.conf import Positional
-
 from ddim.errors import InputError
-from ddim.verbs import Eta, Spacing, parse
+from ddim.verbs import Eta, ModelName, Spacing, parse
 
 
 @dataclass(frozen=True)
@@ -17,7 +15,7 @@ class Evaluate:
     Started by torchrun or accelerate launch, on machines that share the folder, the sampling is shared out.
     """
 
-    model: Positional[str]
+    model: ModelName
     """A bundled name, a run or model folder, or a Hub id."""
     reference: str = ""
     """Training pictures: `digits`, a folder, a .parquet file, a Hub id, or an .npz of mu and sigma; by default those
@@ -55,6 +53,8 @@ def main(args: Sequence[str]) -> None:
 
 def run(o: Evaluate) -> dict | None:
     """Measure the grid into a folder. Returns the report, as table.json holds it; None to the processes that help."""
+    import torch
+
     from ddim import checkpoint, job, report
     from ddim.files import folder, replacing
     from ddim.judge import Judge
@@ -89,6 +89,8 @@ def run(o: Evaluate) -> dict | None:
     shares = {cell: whole.share(workers) for cell, whole in jobs.items()}
     workers.wait_for_everyone()
 
+    with torch.no_grad():  # the first evaluation of a process is slow, and no cell's to pay for
+        model(torch.zeros(size, *model.shape, device=model.device), model.T)
     measured = []
     total = sum(sum(map(len, share)) * (len(jobs[cell].times) - 1) for cell, share in shares.items())
     with progress("sampling the grid", total, show=workers.is_main_process) as advance:

@@ -3,17 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-from tyro.conf import Positional
-
 from ddim.options import Options
-from ddim.verbs import parse
+from ddim.verbs import ModelName, parse
 
 
 @dataclass(frozen=True)
 class Info:
     """Tell what a model is: parameters, shape, schedule, origin."""
 
-    model: Positional[str]
+    model: ModelName
     """A bundled name, a run or model folder, a Hub id, or a file of weights."""
     options: Options = field(default_factory=Options)
 

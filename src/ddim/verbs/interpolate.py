@@ -5,17 +5,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tyro.conf import Positional
-
 from ddim.errors import InputError
-from ddim.verbs import Counted, Method, OnGrid, batches_of, data_grid, parse, to_latents, to_pictures
+from ddim.verbs import (
+    Counted,
+    Method,
+    OnGrid,
+    PictureNames,
+    batches_of,
+    data_grid,
+    one_of,
+    parse,
+    to_latents,
+    to_pictures,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interpolate(OnGrid):
     """Interpolate between two seeds or two pictures, or draw the grid between four of them."""
 
-    pictures: Positional[tuple[str, ...]] = ()
+    pictures: PictureNames = ()
     """Two or four real pictures, which are encoded first; by default the seeds are used."""
     seeds: tuple[int, ...] = (0, 1)
     """Two seeds for a row, four for a grid with these at its corners."""
@@ -37,6 +46,8 @@ class Interpolate(OnGrid):
 
 def main(args: Sequence[str]) -> None:
     o = parse(Interpolate, "interpolate", args)
+    if o.pictures:
+        one_of([*args, "PICTURE"], "PICTURE", "--seeds")
     import torch
 
     from ddim import checkpoint, plot
@@ -54,12 +65,14 @@ def main(args: Sequence[str]) -> None:
         raise InputError(f"frames must be at least 2; got {o.frames}")
     if o.time and not o.ddpm:
         raise InputError("--time belongs to the DDPM way; pass --ddpm too")
+    levels = o.time or tuple(max(1, model.T * k // 8) for k in (1, 2, 4, 6, 8))
+    if outside := [t for t in levels if not 1 <= t <= model.T]:
+        raise InputError(f"time must be from 1 to {model.T}; got {outside[0]}")
     out = folder(o.out)
     with torch.no_grad():
         noises = torch.cat([normal(s, [0], model.shape) for s in o.seeds]).to(model.device)
         ends = album.batch(range(count)).to(model.device) if album else None
         if o.ddpm:
-            levels = o.time or tuple(max(1, model.T * k // 8) for k in (1, 2, 4, 6, 8))
             if ends is None:
                 ends = to_pictures(model, (noises,), times).clamp(-1, 1)
             rows, labels = ddpm_rows(model, ends, levels, o), [f"t = {t}" for t in levels]
@@ -107,8 +120,6 @@ def ddpm_rows(model, ends, levels: Sequence[int], o: Interpolate) -> list:
     from ddim.latent import interpolate_ddpm
     from ddim.progress import progress
 
-    if outside := [t for t in levels if not 1 <= t <= model.T]:
-        raise InputError(f"time must be from 1 to {model.T}; got {outside[0]}")
     with progress("denoising", sum(min(o.steps, t) for t in levels)) as advance:
         counted = Counted(model, advance)
         return [interpolate_ddpm(counted, ends[:1], ends[1:], t, o.frames, o.steps, o.seed).cpu() for t in levels]

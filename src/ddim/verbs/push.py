@@ -8,7 +8,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from ddim.errors import InputError
-from ddim.verbs import parse
+from ddim.verbs import ModelName, parse
 
 CARD = """# {name}
 
@@ -34,7 +34,7 @@ ddim sample {name} --steps {steps}
 class Push:
     """Put a model on the Hub: weights, configs, and a card with samples, settings and what `ddim evaluate` measured."""
 
-    model: Positional[str]
+    model: ModelName
     """A run or model folder, or a bundled name."""
     hub_id: Positional[str]
     """USER/NAME; made where there is none."""

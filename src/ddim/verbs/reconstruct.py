@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tyro.conf import Positional
-
 from ddim.paper import RECONSTRUCTION as PAPER
-from ddim.verbs import Counted, Method, OnModel, Spacing, batches_of, parse, to_latents, to_pictures
+from ddim.verbs import Counted, Method, OnModel, PictureNames, Spacing, batches_of, parse, to_latents, to_pictures
 
 SHOWN = 12  # pictures in the figure
 
@@ -16,7 +14,7 @@ SHOWN = 12  # pictures in the figure
 class Reconstruct(OnModel):
     """Encode and decode pictures with several numbers of steps; print the error of each, and draw the pictures."""
 
-    pictures: Positional[tuple[str, ...]] = ()
+    pictures: PictureNames = ()
     """Picture files, folders, .parquet files or Hub ids; `digits` for the embedded ones."""
     steps: tuple[int, ...] = ()
     """Numbers of steps; by default 10 20 50 100 200 500 1000, up to the model's number of noise levels."""

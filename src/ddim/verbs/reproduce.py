@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tyro.conf import Positional
-
 from ddim.errors import InputError
-from ddim.verbs import parse
+from ddim.verbs import ModelName, parse
 
 ROWS = ((10, 0.0), (10, 1.0), (10, "hat"), (100, 0.0), (100, 1.0), (100, "hat"))  # figure 3: S and η
 SHOWN = 10  # pictures in a row of figure 3
@@ -20,7 +18,7 @@ class Reproduce:
     Run again, it goes on where it was stopped.
     """
 
-    model: Positional[str]
+    model: ModelName
     """A bundled name, a run or model folder, or a Hub id."""
     out: Path = Path("reproduction")
     """Folder to write: report.md, and what the verbs that it is made of write, a folder each."""

@@ -1,14 +1,13 @@
 """ddim sample: pictures from a model, as files."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from tyro.conf import Positional
-
 from ddim.errors import InputError
-from ddim.verbs import Eta, Spacing, Times, parse
+from ddim.verbs import Eta, ModelName, Spacing, Times, parse
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class Sample:
     Started by torchrun or accelerate launch, on machines that share the folder, it is shared by the processes.
     """
 
-    model: Positional[str]
+    model: ModelName
     """A bundled name, a run or model folder, or a Hub id."""
     n: int = 64
     """How many pictures."""
@@ -51,7 +50,8 @@ class Sample:
     def settings(self) -> dict:
         """What decides the pictures: a folder holds those of one such choice."""
         names = ("steps", "eta", "spacing", "times", "seed", "clip", "format")
-        return {name: value for name, value in asdict(self).items() if name in names}
+        unused = ("steps", "spacing") if self.times else ("times",)
+        return {name: None if name in unused else value for name, value in asdict(self).items() if name in names}
 
 
 def main(args: Sequence[str]) -> None:
@@ -72,6 +72,8 @@ def run(o: Sample) -> None:
     times = grid(model, o.steps, o.spacing, o.times)
     check_eta(model.abar, times, o.eta)
     check_seed(o.seed)
+    if times[-1] and workers.is_main_process:
+        print(f"ddim: the times end at {times[-1]}, not at 0: the pictures will still be noisy", file=sys.stderr)
     out, npz = o.folder(), o.format == "npz"
     settings = {"model": checkpoint.fingerprint(model), **o.settings()}
     size = job.begin(out / "sample.json", settings, o.batch_size, model, workers)
