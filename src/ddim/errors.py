@@ -11,6 +11,6 @@ def choose(kind: str, name: str, table: dict):
     """`table[name]`, or an InputError that lists what there is."""
     if name not in table:
         near = get_close_matches(name, table, 1)
-        meant = f"did you mean {near[0]}? There are" if near else "choose one of"
-        raise InputError(f"unknown {kind} {name!r}: {meant} {', '.join(table)}")
+        meant = f"; did you mean {near[0]}?" if near else ""
+        raise InputError(f"unknown {kind} {name!r}: choose one of {', '.join(table)}{meant}")
     return table[name]
