@@ -30,8 +30,8 @@ class Interpolate(OnGrid):
     """Two seeds for a row, four for a grid with these at its corners."""
     frames: int = 11
     """Pictures along each way, ends included."""
-    method: Method = "explicit"
-    """How real pictures are encoded: see ddim encode --help."""
+    method: Method = "exact"
+    """How real pictures are encoded: see ddim encode --help. By exact, the ends come back as they were."""
     ddpm: bool = False
     """The DDPM way: diffuse two pictures to a time, mix them linearly, denoise from there with η = 1."""
     time: tuple[int, ...] = ()
