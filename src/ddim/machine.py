@@ -27,13 +27,13 @@ def keep_memory() -> None:
 
 
 def wait_politely() -> None:
-    """Let threads that wait for each other sleep after a microsecond, instead of spinning for their whole time slice.
+    """Let threads that wait for each other sleep after some microseconds, instead of spinning for their whole time slice.
 
     On a machine that others use too, spinning keeps the very thread that is waited for from running: up to fifty times
     the time was seen. Read when torch is loaded, so it comes before; what the user has set stays.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+        os.environ.setdefault("GOMP_SPINCOUNT", "4000")
 
 
 def native_bf16(device: str) -> bool:
