@@ -145,6 +145,8 @@ def _find(source: str) -> Path:
         return path
     if source in (models := bundled()):
         return models[source]
+    if path.suffix in (".pt", ".pth", ".ckpt", ".bin", ".safetensors"):
+        raise InputError(f"{source}: no such file of weights")
     if source.count("/") == 1 and not source.startswith((".", "/", "~")):
         return _fetch(source)
     raise InputError(f"{source}: no such model; name a folder, a Hub id, or one of {', '.join(models) or 'none'}")

@@ -27,7 +27,7 @@ def keep_memory() -> None:
 
 
 def wait_politely() -> None:
-    """Let threads that wait for each other sleep after some microseconds, instead of spinning for their whole time slice.
+    """Let threads that wait for each other sleep after some microseconds, instead of spinning on.
 
     On a machine that others use too, spinning keeps the very thread that is waited for from running: up to fifty times
     the time was seen. Read when torch is loaded, so it comes before; what the user has set stays.
