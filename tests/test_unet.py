@@ -5,6 +5,7 @@ import torch
 from conftest import tiny_network
 from diffusers import UNet2DModel
 
+from ddim.errors import InputError
 from ddim.presets import PRESETS
 from ddim.train import build, unet_config
 from ddim.unet import UNet, UNetConfig
@@ -73,3 +74,26 @@ def test_activations_stay_channels_last():
     network(torch.randn(2, 3, 8, 8), torch.tensor([3, 900]))
     assert len(seen) > 20
     assert all(seen)
+
+
+def test_patches_are_the_network_on_rearranged_pixels():
+    """patch 2 is the plain network whose channels are the four pixels of each square."""
+    preset = replace(PRESETS["digits"], patch=2, ch=16, mult=(1, 2))
+    patched = build(preset).network.eval()
+    config = patched.config
+    assert config.patch == 2
+    plain = UNet(replace(unet_config(replace(preset, patch=1)), in_channels=4, out_channels=4)).eval()
+    generator = torch.Generator().manual_seed(0)
+    plain.load_state_dict({k: torch.randn(v.shape, generator=generator) * 0.1 for k, v in plain.state_dict().items()})
+    patched.load_state_dict(plain.state_dict())
+    x, index = torch.randn(3, 1, 8, 8, generator=generator), torch.tensor([0, 500, 999])
+    squares = torch.cat([x[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)], dim=1)  # (3, 4, 4, 4)
+    with torch.no_grad():
+        ours, theirs = patched(x, index), plain(squares, index)
+    for k, (i, j) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        torch.testing.assert_close(ours[:, 0, i::2, j::2], theirs[:, k])
+
+
+def test_patches_have_to_fit():
+    with pytest.raises(InputError, match="size 8 cannot be cut into patches of 3 and halved 1 times"):
+        unet_config(replace(PRESETS["digits"], patch=3))

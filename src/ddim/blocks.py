@@ -45,14 +45,16 @@ class UNetConfig:
 
     num_heads: ClassVar[int | None] = None
     time_scale: ClassVar[float] = 1.0
+    patch: ClassVar[int] = 1
 
 
 @dataclass(frozen=True)
-class ImprovedConfig(UNetConfig):
-    """With what improved-diffusion has beyond diffusers, which has no word for it and cannot open such a network."""
+class ExtendedConfig(UNetConfig):
+    """With what diffusers has no word for; it cannot open such a network. The first two are improved-diffusion's."""
 
     num_heads: int | None = None  # the same number of heads at every width; overrides attention_head_dim
     time_scale: float = 1.0  # what the time index is multiplied by before it is embedded
+    patch: int = 1  # squares of this many pixels a side become one position, their pixels its channels
 
 
 def sinusoid(index: Tensor, width: int, flip: bool, shift: int) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ddim import schedule
-from ddim.blocks import ImprovedConfig, UNetConfig
+from ddim.blocks import ExtendedConfig, UNetConfig
 from ddim.errors import InputError
 
 # What diffusers' UNet2DModel takes where a config.json omits a field.
@@ -34,7 +34,7 @@ ONLY = {
     "upsample_type": ("conv", "resnet"),
 }
 IGNORED = {"num_train_timesteps"}  # only a learned time embedding reads it
-OURS = {"num_heads": None, "time_scale": 1.0}  # the fields of ImprovedConfig, and the values that need none
+OURS = {"num_heads": None, "time_scale": 1.0, "patch": 1}  # the fields of ExtendedConfig, and the values that need none
 BLOCKS = {
     "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D"),
     "up_block_types": ("UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D"),
@@ -49,14 +49,14 @@ def unet_of(config: dict, image_size: int | None = None) -> UNetConfig:
 
     `image_size` stands in where the file has no sample_size.
     """
-    ours = {field.name for field in fields(ImprovedConfig)}
+    ours = {field.name for field in fields(ExtendedConfig)}
     for name, value in config.items():
         if name in ONLY and value not in ONLY[name]:
             raise InputError(f"{name} {value!r} is not supported: {_words(ONLY[name])}")
         known = name in ours or name in ONLY or name in IGNORED or name.startswith("_")
         if not known and value is not None and value is not False:
             raise InputError(f"{name} {value!r} is not a field that is known here")
-    given = plain_fields(ImprovedConfig, config)
+    given = plain_fields(ExtendedConfig, config)
     given["sample_size"] = given.get("sample_size") or image_size
     if given["sample_size"] is None:
         raise InputError("has no sample_size; give --image-size")
@@ -106,7 +106,7 @@ def beyond_diffusers(c: UNetConfig) -> list[str]:
 def narrowest(fields: dict) -> UNetConfig:
     """A U-Net's configuration: diffusers' own fields where those say it all."""
     rest = {name: value for name, value in fields.items() if name not in OURS}
-    return ImprovedConfig(**fields) if any(fields.get(k, v) != v for k, v in OURS.items()) else UNetConfig(**rest)
+    return ExtendedConfig(**fields) if any(fields.get(k, v) != v for k, v in OURS.items()) else UNetConfig(**rest)
 
 
 def with_heads(c: UNetConfig, heads: int) -> dict:

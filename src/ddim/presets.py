@@ -25,6 +25,8 @@ class Preset:
     """Resolutions with self-attention."""
     layers: int = 2
     """Residual blocks a resolution."""
+    patch: int = 1
+    """Squares of so many pixels a side are one position of the network: 2 is four times cheaper, and coarser."""
     groups: int = 32
     """Groups of each GroupNorm."""
     dropout: float = 0.1
@@ -57,6 +59,9 @@ class Preset:
     """Decides the initial weights, the order of the pictures, and every random number of every step."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the network: auto is bf16 where the device multiplies it by itself, else fp32."""
+
+    compile: bool = False
+    """Compile the network first: minutes of waiting, then faster steps of a small network, or on a GPU."""
 
     log_every: int = 50
     """Steps between lines of log.jsonl."""

@@ -20,7 +20,15 @@ from ddim.presets import Preset
 from ddim.progress import progress
 from ddim.train import State, build, fit, rate
 
-MAY_CHANGE = {"steps", "precision", "log_every", "sample_every", "save_every", "workers"}  # between run and resume
+MAY_CHANGE = {
+    "steps",
+    "precision",
+    "compile",
+    "log_every",
+    "sample_every",
+    "save_every",
+    "workers",
+}  # between run and resume
 
 
 class Run:
@@ -119,6 +127,7 @@ def check(preset: Preset) -> None:
         "ch",
         "layers",
         "groups",
+        "patch",
         "T",
         "steps",
         "batch_size",

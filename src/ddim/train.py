@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ddim import data, schedule
+from ddim.config import narrowest
 from ddim.errors import InputError, choose
 from ddim.files import folder, replacing
 from ddim.model import Model
@@ -28,21 +29,25 @@ def unet_config(preset: Preset) -> UNetConfig:
     """The U-Net a preset asks for. Raises InputError where its numbers do not fit together."""
     p = preset
     halvings = len(p.mult) - 1
-    if not p.mult or p.size % 2**halvings:
-        raise InputError(f"size {p.size} cannot be halved {halvings} times: change size or the length of mult")
+    if not p.mult or p.size % (p.patch * 2**halvings):
+        patches = f"cut into patches of {p.patch} and " if p.patch > 1 else ""
+        raise InputError(f"size {p.size} cannot be {patches}halved {halvings} times: change size or the length of mult")
     if odd := [p.ch * m for m in p.mult if p.ch * m % p.groups or m < 1]:
         raise InputError(f"width {odd[0]} (ch × mult) is not divisible by groups {p.groups}")
-    attends = [p.size >> level in p.attention for level in range(len(p.mult))]
-    return UNetConfig(
-        sample_size=p.size,
-        in_channels=p.channels,
-        out_channels=p.channels,
-        block_out_channels=tuple(p.ch * m for m in p.mult),
-        down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attends),
-        up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)),
-        layers_per_block=p.layers,
-        norm_num_groups=p.groups,
-        dropout=p.dropout,
+    attends = [p.size // p.patch >> level in p.attention for level in range(len(p.mult))]
+    return narrowest(
+        {
+            "sample_size": p.size,
+            "in_channels": p.channels,
+            "out_channels": p.channels,
+            "block_out_channels": tuple(p.ch * m for m in p.mult),
+            "down_block_types": tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attends),
+            "up_block_types": tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)),
+            "layers_per_block": p.layers,
+            "norm_num_groups": p.groups,
+            "dropout": p.dropout,
+            "patch": p.patch,
+        }
     )
 
 
@@ -136,7 +141,7 @@ def fit(preset: Preset, state: State, abar: Tensor, pictures: Tensor | data.Pict
     Each process works on its share of the global batch; what is drawn does not depend on how many there are.
     """
     p, network = preset, state.network
-    wrapped, optimizer = accelerator.prepare(network, state.optimizer)
+    wrapped, optimizer = accelerator.prepare(torch.compile(network) if p.compile else network, state.optimizer)
     share = slice(accelerator.process_index, None, accelerator.num_processes)
     index = data.order(len(pictures), p.batch_size, p.seed, state.step)
     stream = data.batches(pictures, (batch[share] for batch in index), p.workers)

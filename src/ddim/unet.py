@@ -88,7 +88,7 @@ class Mid(nn.Module):
 class UNet(nn.Module):
     """(x, index) -> (N, out_channels, H, W), for x (N, in_channels, H, W) and the network's time index t−1, shape (N,).
 
-    H and W must be divisible by 2 once per resolution but the last.
+    H and W must be divisible by `patch`, and then by 2 once per resolution but the last.
     """
 
     def __init__(self, config: UNetConfig):
@@ -96,7 +96,7 @@ class UNet(nn.Module):
         c = self.config = config
         widths, layers = c.block_out_channels, c.layers_per_block
         temb, last = c.time_embedding_dim or 4 * widths[0], len(widths) - 1
-        self.conv_in = nn.Conv2d(c.in_channels, widths[0], 3, padding=1)
+        self.conv_in = nn.Conv2d(c.in_channels * c.patch**2, widths[0], 3, padding=1)
         self.time_embedding = TimeEmbedding(widths[0], temb)
 
         self.down_blocks = nn.ModuleList()
@@ -116,13 +116,13 @@ class UNet(nn.Module):
             cin = cout
 
         self.conv_norm_out = GroupNorm(c.norm_num_groups, widths[0], c.norm_eps)
-        self.conv_out = nn.Conv2d(widths[0], c.out_channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(widths[0], c.out_channels * c.patch**2, 3, padding=1)
         self.apply(_ddpm_init)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
         c = self.config
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = F.pixel_unshuffle(x, c.patch).contiguous(memory_format=torch.channels_last)  # (N, C·patch², H', W')
         x = 2 * x - 1 if c.center_input_sample else x
         embedding = sinusoid(
             index * c.time_scale, c.block_out_channels[0], c.flip_sin_to_cos, c.freq_shift
@@ -135,7 +135,7 @@ class UNet(nn.Module):
         x = self.mid_block(x, temb)
         for block in self.up_blocks:
             x = block(x, temb, skips)
-        return self.conv_out(F.silu(self.conv_norm_out(x)))
+        return F.pixel_shuffle(self.conv_out(F.silu(self.conv_norm_out(x))), c.patch)
 
 
 def _ddpm_init(module: nn.Module) -> None:
