@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddim.blocks import Attention, Downsample, GroupNorm, Resnet, TimeEmbedding, UNetConfig, Upsample, sinusoid
+from ddim.blocks import Attention, Downsample, GroupNorm, Resnet, TimeEmbedding, UNetConfig, Upsample, silu, sinusoid
 
 # What a kind of block changes resolution with; those with attention leave that to `downsample_type`, `upsample_type`.
 RESAMPLING = {
@@ -135,7 +135,7 @@ class UNet(nn.Module):
         x = self.mid_block(x, temb)
         for block in self.up_blocks:
             x = block(x, temb, skips)
-        return F.pixel_shuffle(self.conv_out(F.silu(self.conv_norm_out(x))), c.patch)
+        return F.pixel_shuffle(self.conv_out(silu(self.conv_norm_out(x))), c.patch)
 
 
 def _ddpm_init(module: nn.Module) -> None:
