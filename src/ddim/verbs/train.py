@@ -100,12 +100,15 @@ def accelerate(preset: Preset, device: str | None):
     from accelerate import Accelerator
 
     from ddim.checkpoint import pick_device
-    from ddim.machine import native_bf16
+    from ddim.machine import fast_products, precision_of
 
     kind = pick_device(device).type
     if device and os.environ.get("WORLD_SIZE", "1") == "1":
         os.environ["ACCELERATE_TORCH_DEVICE"] = device  # accelerate has no argument for it
-    bf16 = preset.precision == "bf16" or (preset.precision == "auto" and native_bf16(kind))
+    fast_products()
+    bf16 = precision_of(preset.precision, kind) == "bf16"
+    if preset.compile and kind == "cpu":
+        raise InputError("--compile is for a GPU: on a CPU the compiler loses gradients in bf16; leave it out")
     accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=kind == "cpu")
     if preset.batch_size % accelerator.num_processes:
         raise InputError(f"batch size {preset.batch_size} does not divide over {accelerator.num_processes} processes")
