@@ -1,19 +1,19 @@
 """A contest: every contender lives in a process of its own, all at once, and they take turns on the same weights.
 
-A script makes a list of `Contender` and hands it to `hold`. That starts the script again for each of them, with a hidden
-argument, so each has its own memory and its own settings. A drift of the machine falls on all alike, for what counts is
-the median of the ratios within each turn. Contenders that should compute the same function are checked to do so.
+A script hands a list of `Contender` to `hold`, which starts the script again for each of them, with a hidden argument:
+each has its own memory and its own settings. A drift of the machine falls on all alike, for what counts is the median
+of the ratios within each turn. Contenders that should compute the same function are checked to do so.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -40,6 +40,7 @@ class Contender:
     apart: float | None = None  # its output from the first one's
 
     def tell(self, name: str) -> float:
+        """The median of one of those numbers."""
         return median(told[name] for told in self.told)
 
 
@@ -57,7 +58,8 @@ class Process:
         )
 
     def go(self) -> None:
-        print("go", file=self.popen.stdin, flush=True)
+        with suppress(BrokenPipeError):  # that it has ended shows in its answer
+            os.write(self.popen.stdin.fileno(), b"go\n")
 
     def answer(self) -> dict:
         if line := self.popen.stdout.readline():
@@ -65,10 +67,10 @@ class Process:
         raise SystemExit(f"contest: {self.name} ended with status {self.popen.wait()}; it said why above")
 
 
-def parser(doc: str, turns: int = 5) -> argparse.ArgumentParser:
+def parser(doc: str) -> argparse.ArgumentParser:
     """The options of every contest."""
     p = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--turns", type=int, default=turns, help=f"of each contender, after one to warm up ({turns})")
+    p.add_argument("--turns", type=int, default=5, help="of each contender, after one to warm up (5)")
     p.add_argument("--threads", type=int, help="of each process; by default what torch takes")
     p.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     p.add_argument("--json", type=Path, help="file for the numbers of every turn")
@@ -79,7 +81,7 @@ def parser(doc: str, turns: int = 5) -> argparse.ArgumentParser:
 
 def installed(module: str) -> str:
     """Why a module cannot be used; empty where it can."""
-    return "" if importlib.util.find_spec(module) else f"{module} is not installed"
+    return "" if find_spec(module) else f"{module} is not installed"
 
 
 def ratio(base: Contender, own: Contender) -> float:
@@ -106,25 +108,23 @@ def hold(
         if share:
             share(Path(folder))
         advance = stack.enter_context(progress("turns", len(contenders) * (o.turns + 1)))
-        processes, outputs, threads = [], [], set()
+        processes, ready = [], []
         for c in contenders:
             processes.append(Process(c.name, folder, o.threads))
             stack.enter_context(processes[-1].popen)
-            ready = processes[-1].answer()
-            threads.add(ready["threads"])
-            c.peak = ready["peak"]
-            outputs.append(ready["output"])
-            compare(c, outputs[0], outputs[-1])
+            ready.append(processes[-1].answer())
+            c.peak = ready[-1]["peak"]
+            compare(c, ready[0]["output"], ready[-1]["output"])
             advance()
         for _ in range(o.turns):
             for c, process in zip(contenders, processes, strict=True):
                 process.go()
                 answer = process.answer()
+                c.peak = answer["peak"]
                 c.seconds.append(answer["seconds"])
                 c.told.append(answer["told"])
-                c.peak = answer["peak"]
                 advance()
-    o.threads = max(threads)
+    o.threads = ready[0]["threads"]
     if o.json:
         numbers = {c.name: {k: v for k, v in vars(c).items() if k != "prepare"} for c in contenders}
         o.json.write_text(json.dumps({"options": vars(o), "contenders": numbers}, indent=2, default=str) + "\n")
@@ -143,10 +143,7 @@ def compare(c: Contender, first: Sequence[float] | None, own: Sequence[float] | 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table for the docs: the first column flush left, the others right."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    widths = [max(3, *map(len, column)) for column in zip(header, *rows, strict=True)]
     rule = ["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])]
-    lines = []
-    for first, *rest in (header, rule, *rows):
-        cells = [first.ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(rest, widths[1:], strict=True))]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    lines = [[first.ljust(widths[0]), *map(str.rjust, rest, widths[1:])] for first, *rest in (header, rule, *rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

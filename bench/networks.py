@@ -19,11 +19,12 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=32, help="height and width of a picture (32)")
 
 
-def preset(o: Namespace):
-    """The settings of the CIFAR-10 network, without dropout."""
+def preset(o: Namespace, name: str = "cifar10"):
+    """The settings of a preset's network without dropout; of another width or size where `o` says so."""
     from ddim.presets import PRESETS
 
-    return replace(PRESETS["cifar10"], ch=o.ch, size=o.size, dropout=0.0)
+    changes = {field: value for field in ("ch", "size") if (value := getattr(o, field, None))}
+    return replace(PRESETS[name], dropout=0.0, **changes)
 
 
 def build(p):

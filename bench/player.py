@@ -15,9 +15,10 @@ from pathlib import Path
 class Player:
     """What a contender has ready."""
 
-    turn: Callable[[], dict | None]  # what is timed; the numbers that it returns are kept
+    turn: Callable[[], object]  # what is timed; if it returns a dict, its numbers are kept
     output: Callable[[], Sequence[float]] | None = None  # the network's answer to a fixed question
     device: str = "cpu"
+    repeat: int = 1  # how often a turn is taken at a time
 
 
 def play(prepare: Callable[[], Player], ours: bool) -> None:
@@ -32,7 +33,7 @@ def play(prepare: Callable[[], Player], ours: bool) -> None:
         wait_politely()
     player = prepare()
     output = None if player.output is None else [float(x) for x in player.output()]
-    player.turn()
+    player.turn()  # warms up
     torch = sys.modules.get("torch")
     ready = {"output": output, "threads": torch.get_num_threads() if torch else None}
     print(json.dumps(ready | {"peak": peak(player.device)}), file=answers, flush=True)
@@ -40,10 +41,11 @@ def play(prepare: Callable[[], Player], ours: bool) -> None:
     for _ in sys.stdin:
         wait()
         start = time.perf_counter()
-        told = player.turn()
+        for _ in range(player.repeat):
+            told = player.turn()
         wait()
         seconds = time.perf_counter() - start
-        answer = {"seconds": seconds, "told": told or {}, "peak": peak(player.device)}
+        answer = {"seconds": seconds, "told": told if isinstance(told, dict) else {}, "peak": peak(player.device)}
         print(json.dumps(answer), file=answers, flush=True)
 
 

@@ -1,7 +1,7 @@
 """How fast is a training step, beside the official code and diffusers' example, from the same weights?
 
-The network is the paper's CIFAR-10 U-Net without dropout. Each contender takes whole steps as its own training loop does:
-random times and noise, loss, gradient clipped, Adam, averaged weights. All are handed pictures that lie in memory.
+The network is the paper's CIFAR-10 U-Net without dropout. Each contender takes whole steps as its own loop does: random
+times and noise, loss, gradient clipped, Adam, averaged weights. All are handed pictures that lie in memory.
 
     python bench/training.py [--official FOLDER] [--batch-size 32] [--steps 2] [--turns 5] [--device cuda]
 """
@@ -62,7 +62,7 @@ def official(o: Namespace) -> Player:
         optimizer.step()
         average.update(network)
 
-    return Player(times(o, step), lambda: networks.answer(lambda x, i: network(x, i.float()), o), o.device)
+    return Player(step, lambda: networks.answer(lambda x, i: network(x, i.float()), o), o.device, o.steps)
 
 
 def diffusers(o: Namespace) -> Player:
@@ -99,7 +99,7 @@ def diffusers(o: Namespace) -> Player:
         average.step(unet.parameters())
         loss.detach().item()  # shown
 
-    return Player(times(o, step), lambda: networks.answer(lambda x, i: unet(x, i).sample, o), o.device)
+    return Player(step, lambda: networks.answer(lambda x, i: unet(x, i).sample, o), o.device, o.steps)
 
 
 def ours(o: Namespace, dtype: str) -> Player:
@@ -125,17 +125,7 @@ def ours(o: Namespace, dtype: str) -> Player:
         with accelerator.autocast():
             return networks.answer(network, o)
 
-    return Player(times(o, step), output, o.device)
-
-
-def times(o: Namespace, step):
-    """A turn: a few steps."""
-
-    def turn() -> None:
-        for _ in range(o.steps):
-            step()
-
-    return turn
+    return Player(step, output, o.device, o.steps)
 
 
 def main() -> None:
