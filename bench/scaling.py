@@ -12,7 +12,6 @@ Every row is measured in a process of its own, and they take turns.
 import os
 import sys
 from argparse import Namespace
-from contextlib import ExitStack
 from functools import partial
 from statistics import median
 
@@ -46,11 +45,9 @@ def evaluator(o: Namespace, name: str, batch: int, repeat: int = 1) -> Player:
 
 def team(processes: int, threads: int, folder: str) -> Player:
     """A turn is over when each of the processes has taken its own."""
-    stack = ExitStack()
     members = [Process(f"one of {processes}", folder, threads) for _ in range(processes)]
     for member in members:
-        stack.enter_context(member.popen)
-        member.answer()
+        member.answer()  # ready
 
     def turn() -> dict:
         for member in members:
@@ -146,7 +143,7 @@ def main() -> None:
     header, rows, said = TABLES[o.table](o)
     print(f"`python bench/{' '.join(['scaling.py', *sys.argv[1:]])}`\n\n{contest.markdown(header, rows)}\n")
     told = [f"{o.threads} threads" if o.threads else "", f"medians of {o.turns} turns" if o.turns else ""]
-    print("; ".join(filter(None, [*said, *told])))
+    print("\n".join(filter(None, [*said, *told])))
 
 
 if __name__ == "__main__":
