@@ -80,14 +80,18 @@ def official(o: Namespace):
     return network.to(o.device), config, betas.to(o.device)
 
 
-def answer(network: Callable, o: Namespace, dtype: str = "float32") -> list[float]:
-    """A network's output for four fixed pictures at four times. `network` is called (x, index)."""
+def answer(network: Callable, o: Namespace, batch: int, dtype: str = "float32") -> list[float]:
+    """A network's output for fixed pictures at times of all kinds; `network` is called (x, index).
+
+    A whole batch, since an allocator that has seen another size holds other memory; the first four of its pictures.
+    """
     import torch
 
-    x = torch.randn(4, 3, o.size, o.size, generator=torch.Generator().manual_seed(1))  # (4, 3, H, W)
+    x = torch.randn(batch, 3, o.size, o.size, generator=torch.Generator().manual_seed(1))  # (N, 3, H, W)
+    index = torch.arange(batch, device=o.device) * 333 % 1000  # 0, 333, 666, 999, 332, …
     with torch.no_grad():
-        out = network(x.to(o.device, getattr(torch, dtype)), torch.tensor([0, 250, 500, 999], device=o.device))
-    return out.float().flatten().tolist()
+        out = network(x.to(o.device, getattr(torch, dtype)), index)
+    return out[:4].float().flatten().tolist()
 
 
 def flop(p) -> int:

@@ -50,7 +50,7 @@ def official(o: Namespace) -> Player:
         x = torch.randn(o.pictures, 3, o.size, o.size, device=o.device)
         generalized_steps(x, range(0, 1000, 1000 // o.steps), network, betas, eta=0.0)
 
-    return Player(turn, lambda: networks.answer(lambda x, index: network(x, index.float()), o), o.device)
+    return Player(turn, lambda: networks.answer(lambda x, index: network(x, index.float()), o, o.pictures), o.device)
 
 
 def diffusers(o: Namespace, dtype: str = "float32", compiled: bool = False) -> Player:
@@ -68,7 +68,7 @@ def diffusers(o: Namespace, dtype: str = "float32", compiled: bool = False) -> P
     def turn() -> None:
         pipeline(o.pictures, num_inference_steps=o.steps, output_type="np")
 
-    return Player(turn, lambda: networks.answer(lambda x, index: unet(x, index).sample, o, dtype), o.device)
+    return Player(turn, lambda: networks.answer(lambda x, index: unet(x, index).sample, o, o.pictures, dtype), o.device)
 
 
 def ours(o: Namespace, dtype: str = "float32", compiled: bool = False) -> Player:
@@ -87,7 +87,7 @@ def ours(o: Namespace, dtype: str = "float32", compiled: bool = False) -> Player
         ddim.sample(model, n=o.pictures, steps=o.steps)
         return {"outside": 1 - (inside.seconds - before) / (time.perf_counter() - start)} if inside else {}
 
-    return Player(turn, lambda: networks.answer(network, o, dtype), o.device)
+    return Player(turn, lambda: networks.answer(network, o, o.pictures, dtype), o.device)
 
 
 def stopwatch(network) -> Namespace:

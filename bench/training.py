@@ -62,7 +62,7 @@ def official(o: Namespace) -> Player:
         optimizer.step()
         average.update(network)
 
-    return Player(step, lambda: networks.answer(lambda x, i: network(x, i.float()), o), o.device, o.steps)
+    return Player(step, lambda: networks.answer(lambda x, i: network(x, i.float()), o, o.batch_size), o.device, o.steps)
 
 
 def diffusers(o: Namespace) -> Player:
@@ -99,7 +99,7 @@ def diffusers(o: Namespace) -> Player:
         average.step(unet.parameters())
         loss.detach().item()  # shown
 
-    return Player(step, lambda: networks.answer(lambda x, i: unet(x, i).sample, o), o.device, o.steps)
+    return Player(step, lambda: networks.answer(lambda x, i: unet(x, i).sample, o, o.batch_size), o.device, o.steps)
 
 
 def ours(o: Namespace, dtype: str) -> Player:
@@ -123,7 +123,7 @@ def ours(o: Namespace, dtype: str) -> Player:
 
     def output() -> list[float]:
         with accelerator.autocast():
-            return networks.answer(network, o)
+            return networks.answer(network, o, o.batch_size)
 
     return Player(step, output, o.device, o.steps)
 

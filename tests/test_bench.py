@@ -101,11 +101,11 @@ def test_weights_that_differ_are_another_function():
     o = contest.argparse.Namespace(device="cpu", size=8)
     network, other = (tiny_network(channels=3) for _ in range(2))
     c = contest.Contender("other", lambda: None)
-    contest.compare(c, networks.answer(network, o), networks.answer(other, o))
+    contest.compare(c, networks.answer(network, o, 2), networks.answer(other, o, 2))
     assert c.apart == 0
     other.conv_in.weight[0, 0] *= 1.1
     with pytest.raises(SystemExit, match="other computes another function"):
-        contest.compare(c, networks.answer(network, o), networks.answer(other, o))
+        contest.compare(c, networks.answer(network, o, 2), networks.answer(other, o, 2))
 
 
 def test_the_contest_is_on_the_papers_network():
