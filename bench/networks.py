@@ -140,7 +140,7 @@ def table(contenders: list[Contender], o: Namespace, work: float) -> str:
     for c in contenders:
         seconds = median(c.seconds)
         share = work / seconds / peaks[c.dtype]
-        times, apart = ratio(contenders[0], c), "" if c.apart is None else f"{c.apart:.0e}"
+        times, apart = ratio(contenders[0], c), "" if c.apart is None else f"{c.apart:.1g}"
         rows.append((c.name, f"{seconds:.2f}", f"{times:.2f}", f"{c.peak / 2**20:.0f} MiB", f"{share:.0%}", apart))
     told = ", ".join(f"{dtype} {peak / 1e9:.0f} GFLOP/s" for dtype, peak in peaks.items())
     return f"{markdown(header, rows)}\n\n{o.threads} threads on {o.device}; its best, in large products: {told}"
