@@ -1,22 +1,24 @@
-"""The networks of the contests: one set of random weights for all, and what a machine could make of them at best."""
+"""The networks of the contests: one set of random weights for all, and one question to all."""
 
 import sys
-import time
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from types import SimpleNamespace
-
-from contest import Contender, markdown, ratio
 
 
 def options(parser: ArgumentParser) -> None:
     """What the contests on the paper's CIFAR-10 network have in common."""
-    parser.add_argument("--official", type=Path, help="a checkout of the official code")
+    parser.add_argument("--official", type=checkout, help="a checkout of the official code")
     parser.add_argument("--ch", type=int, default=128, help="width of the network; 128 (default) is the paper's")
     parser.add_argument("--size", type=int, default=32, help="height and width of a picture (32)")
+
+
+def checkout(text: str) -> Path:
+    if not (Path(text) / "models" / "diffusion.py").is_file():
+        raise ArgumentTypeError(f"{text}: no checkout of the official code")
+    return Path(text)
 
 
 def preset(o: Namespace, name: str = "cifar10"):
@@ -92,55 +94,3 @@ def answer(network: Callable, o: Namespace, batch: int, dtype: str = "float32") 
     with torch.no_grad():
         out = network(x.to(o.device, getattr(torch, dtype)), index)
     return out[:4].float().flatten().tolist()
-
-
-def flop(p) -> int:
-    """Floating-point operations of one evaluation for one picture, a multiplication and an addition being two."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from ddim.train import unet_config
-    from ddim.unet import UNet
-
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        UNet(unet_config(p))(torch.empty(1, p.channels, p.size, p.size), torch.zeros(1))
-    return counter.get_total_flops()
-
-
-def best_rate(dtype: str, device: str, threads: int) -> float:
-    """FLOP/s of the best of some large matrix products and 3×3 convolutions, alone.
-
-    Both, because some libraries' matrix product leaves half of some processors unused, where convolutions do not.
-    """
-    import torch
-    import torch.nn.functional as F
-
-    torch.set_num_threads(threads)
-    cuda, kind = device.startswith("cuda"), {"device": device, "dtype": getattr(torch, dtype)}
-    n, pictures = (8192, 256) if cuda else (2048, 8)
-    a, b = torch.randn(2, n, n, **kind)
-    x = torch.randn(pictures, 256, 32, 32, **kind).contiguous(memory_format=torch.channels_last)
-    w = torch.randn(256, 256, 3, 3, **kind).contiguous(memory_format=torch.channels_last)
-    tasks = [(lambda: a @ b, 2 * n**3), (lambda: F.conv2d(x, w, padding=1), 2 * 9 * 256 * x.numel())]
-    rates = []
-    for task, work in tasks * 10:
-        start = time.perf_counter()
-        task()
-        if cuda:
-            torch.cuda.synchronize()
-        rates.append(work / (time.perf_counter() - start))
-    return max(rates)
-
-
-def table(contenders: list[Contender], o: Namespace, work: float) -> str:
-    """What came of a contest: `work` is the FLOP of a turn."""
-    peaks = {dtype: best_rate(dtype, o.device, o.threads) for dtype in sorted({c.dtype for c in contenders})}
-    header = ("contender", "seconds", "times as fast", "peak memory", "of the best", "output apart")
-    rows = []
-    for c in contenders:
-        seconds = median(c.seconds)
-        share = work / seconds / peaks[c.dtype]
-        times, apart = ratio(contenders[0], c), "" if c.apart is None else f"{c.apart:.1g}"
-        rows.append((c.name, f"{seconds:.2f}", f"{times:.2f}", f"{c.peak / 2**20:.0f} MiB", f"{share:.0%}", apart))
-    told = ", ".join(f"{dtype} {peak / 1e9:.0f} GFLOP/s" for dtype, peak in peaks.items())
-    return f"{markdown(header, rows)}\n\n{o.threads} threads on {o.device}; its best, in large products: {told}"

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import contest
 import networks
+import rates
 from contest import Contender
 from player import Player
 
@@ -114,9 +115,9 @@ def main() -> None:
     if o.steps < 1 or 1000 % o.steps:
         parser.error(f"--steps {o.steps}: must divide 1000, else the official code takes another number of steps")
     found = contest.hold(contenders(o), o, networks.share(o))
-    work = networks.flop(networks.preset(o)) * o.pictures * o.steps
+    work = rates.flop(networks.preset(o)) * o.pictures * o.steps
     print(f"{o.pictures} pictures in {o.steps} steps, {work / 1e9:,.1f} GFLOP; medians of {o.turns} turns\n")
-    print(networks.table(found, o, work))
+    print(rates.table(found, o, work))
     for c in found:
         if c.told[0]:
             print(f"{c.name}: {c.tell('outside'):.2%} of the time is spent outside the network")

@@ -17,6 +17,7 @@ from statistics import median
 
 import contest
 import networks
+import rates
 from contest import Contender, Process, hold
 from player import Player
 
@@ -82,7 +83,7 @@ def batch(o: Namespace) -> Table:
     numbers = o.at or [1, 4, 16, 64]
     most = max(numbers)  # pictures a turn, so that all turns are about as long
     found = hold([Contender(str(n), partial(evaluator, o, "cifar10", n, most // n), True) for n in numbers], o)
-    work = networks.flop(networks.preset(o, "cifar10"))
+    work = rates.flop(networks.preset(o, "cifar10"))
     return growth("batch", found, [most // n * n for n in numbers], [work] * len(found))
 
 
@@ -91,7 +92,7 @@ def size(o: Namespace) -> Table:
     presets = [networks.preset(o, c.name) for c in found]
     for c, preset in zip(found, presets, strict=True):
         c.name = f"{preset.size}×{preset.size}, {c.name}"
-    return growth("pictures", found, [1] * len(found), list(map(networks.flop, presets)))
+    return growth("pictures", found, [1] * len(found), list(map(rates.flop, presets)))
 
 
 def growth(what: str, found: list[Contender], images: list[int], flop: list[int]) -> Table:

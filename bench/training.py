@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import contest
 import networks
+import rates
 from contest import Contender
 from player import Player
 
@@ -135,9 +136,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2, help="in a turn (2)")
     o = parser.parse_args()
     found = contest.hold(contenders(o), o, networks.share(o))
-    work = 3 * networks.flop(networks.preset(o)) * o.batch_size * o.steps  # backwards costs twice as much as forwards
+    work = 3 * rates.flop(networks.preset(o)) * o.batch_size * o.steps  # backwards costs twice as much as forwards
     print(f"{o.steps} steps of {o.batch_size} pictures, {work / 1e9:,.1f} GFLOP; medians of {o.turns} turns\n")
-    print(networks.table(found, o, work))
+    print(rates.table(found, o, work))
 
 
 if __name__ == "__main__":
