@@ -99,8 +99,7 @@ def growth(what: str, found: list[Contender], images: list[int], flop: list[int]
     """Time and memory of network evaluations: `images` a turn, `flop` an image."""
     rows = []
     for c, n, work in zip(found, images, flop, strict=True):
-        own = median(c.seconds) / n
-        mib = f"{c.peak / 2**20:.0f}"
+        own, mib = median(c.seconds) / n, f"{c.peak / 2**20:.0f}"
         rows.append((c.name, f"{work / 1e9:.1f}", f"{1000 * own:.1f}", f"{work / own / 1e9:.0f}", mib))
     return (what, "GFLOP an image", "ms an image", "GFLOP/s", "peak MiB"), rows, []
 
@@ -115,8 +114,8 @@ def processes(o: Namespace) -> Table:
     found = hold(found, o)
     rows = []
     for c in found:
-        times, mib = f"{contest.ratio(found[0], c):.2f}", f"{c.tell('peak') / 2**20:.0f}"
-        rows.append((c.name, f"{median(c.seconds):.2f}", times, mib))
+        numbers = f"{median(c.seconds):.2f}", f"{contest.ratio(found[0], c):.2f}", f"{c.tell('peak') / 2**20:.0f}"
+        rows.append((c.name, *numbers))
     said = [f"{o.model[0]}: {o.pictures} pictures in 50 steps; starting the processes is left out"]
     return ("processes × threads", "seconds", "times as fast", "peak MiB, all"), rows, said
 
