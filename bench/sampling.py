@@ -73,15 +73,16 @@ def diffusers(o: Namespace, dtype: str = "float32", compiled: bool = False) -> P
 
 
 def ours(o: Namespace, dtype: str = "float32", compiled: bool = False) -> Player:
-    import torch
-
     import ddim
+    from ddim.adapters import compiled as compile_network
+    from ddim.machine import fast_products
 
+    fast_products()
     model = networks.in_precision(ddim.load(o.folder, o.device), dtype)
     network = model.network
     inside = stopwatch(network) if o.device == "cpu" else None  # a GPU works on while the host returns
     if compiled:
-        model = replace(model, network=torch.compile(network))
+        model = replace(model, network=compile_network(network))
 
     def turn() -> dict:
         start, before = time.perf_counter(), inside and inside.seconds

@@ -1,6 +1,7 @@
 """The command line as a user meets it: in a process of its own, with good requests and bad ones."""
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -33,8 +34,9 @@ def pixels(file: Path) -> np.ndarray:
 
 def test_sample_writes_the_pictures_of_the_library(tmp_path: Path, ddim_cli, folder: Path):
     result = ddim_cli(
-        "sample", folder, "--n", 5, "--steps", 7, "--eta", 0.5, "--seed", 3, "--out", "out", "--batch-size", 2
-    )
+        "sample", folder, "--n", 5, "--steps", 7, "--eta", 0.5, "--seed", 3, "--out", "out", "--batch-size", 2,
+        "--precision", "fp32",
+    )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "out/grid.png" in result.stdout
     expected = to_uint8(ddim.sample(checkpoint.load(folder, "cpu"), n=5, steps=7, eta=0.5, seed=3))
@@ -44,8 +46,24 @@ def test_sample_writes_the_pictures_of_the_library(tmp_path: Path, ddim_cli, fol
     assert pixels(tmp_path / "out" / "grid.png").shape[0] > 64
 
 
+def test_a_precision_is_told_kept_and_close(tmp_path: Path, ddim_cli):
+    """Digits in bf16 are the digits of float32, to a few of 255 grey levels."""
+    common = ("sample", "digits", "--n", 16, "--steps", 10, "--format", "npz")
+    for precision in ("fp32", "bf16"):
+        result = ddim_cli(*common, "--precision", precision, "--out", precision)
+        assert f"digits: on cpu in {precision}" in result.stdout, result.stderr
+        assert json.loads((tmp_path / precision / "sample.json").read_text())["precision"] == precision
+    made = [np.load(tmp_path / precision / "pictures.npz")["arr_0"].astype(float) for precision in ("fp32", "bf16")]
+    assert 0 < np.abs(made[0] - made[1]).mean() < 2
+    other = ddim_cli(*common, "--precision", "bf16", "--out", "fp32")
+    refused(other, "holds files made with precision fp32, not bf16")
+    compiled = ddim_cli("train", "digits", "--compile", "--device", "cpu")
+    refused(compiled, "--compile is for a GPU")
+
+
 def test_npz_and_hat_and_times(tmp_path: Path, ddim_cli, folder: Path):
     args = ("--n", 3, "--eta", "hat", "--clip", "--times", 900, 400, 0, "--format", "npz", "--out", "out")
+    args += ("--precision", "fp32")
     result = ddim_cli("sample", folder, *args)
     assert result.returncode == 0, result.stderr
     with np.load(tmp_path / "out" / "pictures.npz") as file:

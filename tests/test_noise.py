@@ -1,9 +1,11 @@
+import time
+
 import numpy as np
 import pytest
 import torch
 
 from ddim.errors import InputError
-from ddim.noise import draws, normal
+from ddim.noise import ahead, draws, normal
 
 SHAPE = (3, 8, 8)
 
@@ -54,3 +56,26 @@ def test_seed_out_of_range(seed: int):
 def test_the_gpu_gets_the_same_bits():
     like = torch.empty(0, device="cuda")
     assert torch.equal(next(draws(0, [0], SHAPE, like=like)).cpu(), next(draws(0, [0], SHAPE)))
+
+
+def test_ahead_is_map_with_one_result_in_advance():
+    asked = []
+
+    def square(k: int) -> int:
+        asked.append(k)
+        return k * k
+
+    results = ahead(square, range(4))
+    assert next(results) == 0
+    while len(asked) < 2:  # the next one is being computed without being asked for
+        time.sleep(0.001)
+    assert asked == [0, 1]
+    assert list(results) == [1, 4, 9]
+    assert list(ahead(square, [])) == []
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_noise_sent_ahead_is_the_same_noise():
+    plain, sent = draws(1, [3, 4], (1, 2, 2)), draws(1, [3, 4], (1, 2, 2), like=torch.empty(0, device="cuda"))
+    for _ in range(5):
+        assert torch.equal(next(plain), next(sent).cpu())

@@ -4,14 +4,19 @@ Draw number d of image k is a pure function of (s, k, d): a Philox counter gener
 counter block d. It is computed on the CPU, so every device gets the same bits.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import count
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ddim.errors import InputError
+
+A, B = TypeVar("A"), TypeVar("B")
 
 
 def check_seed(seed: int) -> None:
@@ -33,7 +38,23 @@ def normal(seed: int, images: Sequence[int], shape: Sequence[int], draw: int = 0
 def draws(
     seed: int, images: Sequence[int], shape: Sequence[int], like: Tensor | None = None, first: int = 1
 ) -> Iterator[Tensor]:
-    """The endless noises of a batch, draw `first` onwards, on the device and in the dtype of `like`."""
-    for draw in count(first):
-        z = normal(seed, images, shape, draw)
-        yield z if like is None else z.to(like)
+    """The endless noises of a batch, draw `first` onwards, on the device and in the dtype of `like`.
+
+    For a GPU they are drawn and sent while it is busy with the step before.
+    """
+    draw = partial(normal, seed, images, shape)
+    here = like is None or like.device.type == "cpu"
+    for z in (map if here else ahead)(draw, count(first)):
+        yield z if like is None else (z.pin_memory() if like.is_cuda else z).to(like, non_blocking=True)
+
+
+def ahead(function: Callable[[A], B], arguments: Iterable[A]) -> Iterator[B]:
+    """map(function, arguments), with the next result computed by a thread while the caller is at the last one."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = None
+        for argument in arguments:
+            ready, waiting = waiting, pool.submit(function, argument)
+            if ready is not None:
+                yield ready.result()
+        if waiting is not None:
+            yield waiting.result()

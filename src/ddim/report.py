@@ -55,6 +55,7 @@ def facts(report: dict) -> list[str]:
         "clamped and rounded to 8 bits",
         f"reference {reference['source']}: " + (f"{reference['n']} pictures" if reference["n"] else "mu and sigma")
         + (", cropped and resized as for training, unflipped" if reference["n"] else " as the file holds them"),
+        f"the network in {report['arithmetic']} on {report['device']}",
         f"time grid {report['spacing']}; σ̂ clamps x̂_0 to [−1, 1] on the way, as the official code does",
         f"statistics in float64, distances by torchmetrics {report['torchmetrics']}",
     ]  # fmt: skip

@@ -74,7 +74,8 @@ def main(args: Sequence[str]) -> None:
     table.add_row("unrelated pictures", f"{unrelated:.4f}", "100%")
     figure = plot.rows([made[S][:SHOWN] for S in every], [f"S = {S}" for S in every])
     plot.save(figure, out / "consistency.png")
-    settings = {"model": checkpoint.fingerprint(model), "n": o.n, "seed": o.seed, "spacing": o.spacing}
+    settings = {"model": checkpoint.fingerprint(model), "precision": model.info["precision"], "n": o.n}
+    settings |= {"seed": o.seed, "spacing": o.spacing}
     checkpoint.write_json(out / "consistency.json", {**settings, "unrelated": unrelated, "rows": result})
     Console().print(table)
     print("distance: root mean square difference of pixels on [0, 1], mean over the pictures")

@@ -108,14 +108,8 @@ def run(o: Evaluate) -> dict | None:
     found = {
         "model": {"source": o.model, "fingerprint": fingerprint, "weights": averaged},
         **judge.facts(),
-        **{
-            "n": o.n,
-            "seed": o.seed,
-            "spacing": spacing,
-            "device": str(model.device),
-            "precision": precision,
-            "paper": published,
-        },
+        **{"n": o.n, "seed": o.seed, "spacing": spacing, "paper": published},
+        **{"device": str(model.device), "arithmetic": precision},
         **{"steps": list(dict.fromkeys(o.steps)), "eta": list(dict.fromkeys(o.eta)), "cells": measured},
     }
     checkpoint.write_json(out / "table.json", found)

@@ -97,7 +97,8 @@ def main(args: Sequence[str]) -> None:
         result.append({"steps": S, "mse": mse, "mean": mean, "deviation": deviation, "residual": worst[S]})
     rows = [torch.cat(originals), *(torch.cat(shown[S]) for S in every)]
     figure = plot.save(plot.rows(rows, ["original", *(f"S = {S}" for S in every)]), out / "reconstruct.png")
-    settings = {"model": checkpoint.fingerprint(model), "n": n, "spacing": o.spacing, "method": o.method}
+    settings = {"model": checkpoint.fingerprint(model), "precision": model.info["precision"], "n": n}
+    settings |= {"spacing": o.spacing, "method": o.method}
     checkpoint.write_json(out / "reconstruct.json", {**settings, "rows": result})
     Console().print(table)
     print(f"figure: {figure}\nnumbers: {out / 'reconstruct.json'}")

@@ -1,0 +1,114 @@
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import tiny_network
+from torch import nn
+
+import ddim
+from ddim.adapters import DeepCache, Padded, compiled
+
+
+class Recorder(nn.Module):
+    """A network that writes every result to one place, as a captured graph does, and keeps the sizes it was asked."""
+
+    def __init__(self, network: nn.Module, size: int):
+        super().__init__()
+        self.network, self.sizes, self.place = network, [], torch.empty(size, *(1, 8, 8))
+
+    def forward(self, x, index):
+        self.sizes.append(len(x))
+        return self.place.copy_(self.network(x, index))
+
+
+def test_a_ragged_batch_is_padded_and_its_rows_are_the_callers_own():
+    network = tiny_network()
+    recorder = Recorder(network, 5)
+    padded = Padded(recorder)
+    x, index = torch.randn(5, 1, 8, 8), torch.arange(5) * 200
+    whole, ragged = padded(x, index), padded(x[:3] + 1, index[:3])
+    assert recorder.sizes == [5, 5]
+    torch.testing.assert_close(whole, network(x, index))
+    torch.testing.assert_close(ragged, network(x[:3] + 1, index[:3]))
+
+
+@pytest.mark.parametrize("pad", [True, False])
+def test_only_padding_saves_a_ragged_batch_from_another_compilation(pad: bool):
+    torch._dynamo.reset()
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append([tuple(x.shape) for x in inputs])
+        return graph.forward
+
+    model = ddim.load("digits", "cpu")
+    network = torch.compile(model.network, backend=backend, dynamic=False)
+    asked = replace(model, network=Padded(network) if pad else network)
+    pictures = ddim.sample(asked, n=4, steps=2, batch_size=4)
+    first = len(graphs)
+    assert first
+    ragged = ddim.sample(asked, n=6, steps=2, batch_size=4)
+    assert (len(graphs) == first) == pad
+    torch.testing.assert_close(pictures, ddim.sample(model, n=4, steps=2))
+    torch.testing.assert_close(ragged, ddim.sample(model, n=6, steps=2))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="compiling for a CPU needs a C++ compiler")
+def test_a_compiled_network_samples_the_same_pictures():
+    torch._dynamo.reset()
+    model = ddim.load("digits", "cpu")
+    fast = replace(model, network=compiled(model.network))
+    torch.testing.assert_close(
+        ddim.sample(fast, n=5, steps=4, batch_size=3), ddim.sample(model, n=5, steps=4), rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_a_walk_on_a_gpu_never_waits_for_it(eta: float):
+    from ddim.sampler import generate, grid
+
+    model = ddim.load("digits", "cpu").to("cuda")
+    fast = replace(model, network=compiled(model.network))
+    with torch.no_grad():
+        for each in (model, fast):
+            list(generate(each, range(3), grid(each, 3), eta))  # compiles, and warms up
+            walk = generate(each, range(3), grid(each, 3), eta)
+            next(walk)
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                x = [x for x, _ in walk][-1]
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+            expected = ddim.sample(ddim.load("digits", "cpu"), n=3, steps=3, eta=eta)
+            torch.testing.assert_close(x.clamp(-1, 1).cpu(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_cache_renewed_at_every_call_is_the_network():
+    model = ddim.load("digits", "cpu")
+    cached = replace(model, network=DeepCache(model.network, 1))
+    assert torch.equal(ddim.sample(cached, n=3, steps=5), ddim.sample(model, n=3, steps=5))
+
+
+def test_the_cache_skips_the_inner_blocks_and_begins_anew_with_a_walk():
+    model = ddim.load("digits", "cpu")
+    asked = []
+    model.network.mid_block.register_forward_hook(lambda *_: asked.append(1))
+    cached = replace(model, network=DeepCache(model.network, 3))
+    first = ddim.sample(cached, n=2, steps=10)
+    assert len(asked) == 4  # steps 1, 4, 7, 10
+    again = ddim.sample(cached, n=2, steps=10)  # one more call would have been due two steps later
+    assert len(asked) == 8
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, ddim.sample(model, n=2, steps=10), atol=1e-3)
+
+
+def test_the_cache_loses_nothing_where_inner_features_do_not_change():
+    """With the inner up path silenced, what enters the finest block is a constant: reusing it is exact."""
+    model = ddim.load("digits", "cpu")
+    for upsampler in model.network.up_blocks[-2].upsamplers:
+        nn.init.zeros_(upsampler.conv.weight)
+    cached = replace(model, network=DeepCache(model.network, 4))
+    torch.testing.assert_close(ddim.sample(cached, n=2, steps=8), ddim.sample(model, n=2, steps=8))
