@@ -17,8 +17,11 @@ check: .venv/ready-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# make bench OFFICIAL=folder also runs the official code, from a checkout of it.
 bench: .venv/ready-test
-	$(BIN)/python bench/sampling.py
+	$(BIN)/python bench/startup.py
+	$(BIN)/python bench/sampling.py $(if $(OFFICIAL),--official $(OFFICIAL))
+	$(BIN)/python bench/training.py $(if $(OFFICIAL),--official $(OFFICIAL))
 
 clean:
 	rm -rf .venv build *.egg-info src/*.egg-info .pytest_cache .ruff_cache

@@ -1,96 +1,126 @@
-"""How fast is sampling, beside diffusers' pipeline and the official code, on the same weights?
+"""How fast is sampling, beside the official code and diffusers' pipeline, on the same weights?
 
-The contenders take turns in one process, so that a drift of the machine falls on all of them; what is printed is
-the median of the ratios within each turn. The network is the paper's CIFAR-10 U-Net with random weights.
+The network is the paper's CIFAR-10 U-Net with random weights. Every contender is as it ships: the official code with
+its loop, diffusers with its pipeline, ours with the settings of our command line.
 
-    python bench/sampling.py [--pictures 32] [--steps 20] [--turns 5] [--official FOLDER]
+    python bench/sampling.py [--official FOLDER] [--pictures 32] [--steps 20] [--turns 5] [--device cuda]
 """
 
-import argparse
-import statistics
-import sys
 import time
-from collections.abc import Callable
+from argparse import Namespace
 from dataclasses import replace
 
-import torch
-from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
-
-import ddim
-from ddim.presets import PRESETS
-from ddim.train import build
-
-
-def contenders(pictures: int, steps: int, official: str | None) -> dict[str, Callable[[], object]]:
-    """Name -> a function that samples once."""
-    model = build(PRESETS["cifar10"])
-    model.network.eval().requires_grad_(False)
-    for parameter in model.network.parameters():  # an untrained network would predict 0, which some arithmetic likes
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.02)
-    unet = UNet2DModel(**vars(model.network.config)).eval()
-    unet.load_state_dict(model.network.state_dict())
-    pipeline = DDIMPipeline(unet=unet, scheduler=DDIMScheduler(1000, clip_sample=False))
-    pipeline.set_progress_bar_config(disable=True)
-    half = replace(build(PRESETS["cifar10"]), abar=model.abar)
-    half.network.load_state_dict(model.network.state_dict())
-    half.network.eval().requires_grad_(False).bfloat16()
-    found = {
-        "diffusers DDIMPipeline, float32": lambda: pipeline(pictures, num_inference_steps=steps, output_type="np"),
-        "ddim, float32": lambda: ddim.sample(model, n=pictures, steps=steps),
-        "ddim, bfloat16": lambda: ddim.sample(half, n=pictures, steps=steps),
-    }
-    if official:
-        found = {"official, float32": _official(official, model, pictures, steps), **found}
-    return found
+import contest
+import networks
+import rates
+from contest import Contender
+from player import Player
 
 
-def _official(folder: str, model: ddim.Model, pictures: int, steps: int) -> Callable[[], object]:
-    """The official network and its sampling loop; its fixed "cuda" is read as the CPU."""
-    sys.path.insert(0, folder)
-    from types import SimpleNamespace as Space
+def contenders(o: Namespace) -> list[Contender]:
+    unnamed, absent = "" if o.official else "name a checkout by --official", contest.installed("diffusers")
+    found = [
+        Contender("official, float32", lambda: official(o), missing=unnamed),
+        Contender("diffusers, float32", lambda: diffusers(o), missing=absent),
+        Contender("ddim, float32", lambda: ours(o), ours=True),
+        Contender("ddim, bfloat16", lambda: ours(o, "bfloat16"), ours=True, dtype="bfloat16"),
+    ]
+    if not o.device.startswith("cuda"):
+        return found
+    half = {"dtype": "bfloat16"}
+    return [
+        *found,
+        Contender("diffusers, bfloat16", lambda: diffusers(o, "bfloat16"), missing=absent, **half),
+        Contender("diffusers, bfloat16, compiled", lambda: diffusers(o, "bfloat16", True), missing=absent, **half),
+        Contender("ddim, bfloat16, compiled", lambda: ours(o, "bfloat16", True), ours=True, **half),
+    ]
 
+
+def official(o: Namespace) -> Player:
+    import torch
+
+    network, _, betas = networks.official(o)
+    network.eval()
     from functions.denoising import generalized_steps
-    from models.diffusion import Model as Official
 
-    net = Space(ch=128, out_ch=3, ch_mult=(1, 2, 2, 2), num_res_blocks=2, attn_resolutions=(16,), dropout=0.1)
-    vars(net).update(in_channels=3, resamp_with_conv=True, type="simple")
-    data, diffusion = Space(image_size=32), Space(num_diffusion_timesteps=1000)
-    network = Official(Space(model=net, data=data, diffusion=diffusion)).eval()
-    to, betas = torch.Tensor.to, torch.linspace(1e-4, 0.02, 1000)
+    to = torch.Tensor.to
+    if o.device == "cpu":  # its loop moves x to "cuda" whatever there is
+        torch.Tensor.to = lambda x, *a, **k: to(x, *("cpu" if y == "cuda" else y for y in a), **k)
 
-    def run() -> object:
-        torch.Tensor.to = lambda self, *a, **k: to(self, *["cpu" if x == "cuda" else x for x in a], **k)
-        try:
-            with torch.no_grad():
-                x = torch.randn(pictures, *model.shape)
-                return generalized_steps(x, range(0, 1000, 1000 // steps), network, betas, eta=0.0)
-        finally:
-            torch.Tensor.to = to
+    def turn() -> None:
+        x = torch.randn(o.pictures, 3, o.size, o.size, device=o.device)
+        generalized_steps(x, range(0, 1000, 1000 // o.steps), network, betas, eta=0.0)
 
-    return run
+    return Player(turn, lambda: networks.answer(lambda x, index: network(x, index.float()), o, o.pictures), o.device)
+
+
+def diffusers(o: Namespace, dtype: str = "float32", compiled: bool = False) -> Player:
+    import torch
+    from diffusers import DDIMPipeline, logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    pipeline = DDIMPipeline.from_pretrained(o.folder).to(o.device, getattr(torch, dtype))
+    pipeline.set_progress_bar_config(disable=True)
+    unet = pipeline.unet
+    if compiled:
+        pipeline.unet = torch.compile(unet)
+
+    def turn() -> None:
+        pipeline(o.pictures, num_inference_steps=o.steps, output_type="np")
+
+    return Player(turn, lambda: networks.answer(lambda x, index: unet(x, index).sample, o, o.pictures, dtype), o.device)
+
+
+def ours(o: Namespace, dtype: str = "float32", compiled: bool = False) -> Player:
+    import torch
+
+    import ddim
+
+    model = networks.in_precision(ddim.load(o.folder, o.device), dtype)
+    network = model.network
+    inside = stopwatch(network) if o.device == "cpu" else None  # a GPU works on while the host returns
+    if compiled:
+        model = replace(model, network=torch.compile(network))
+
+    def turn() -> dict:
+        start, before = time.perf_counter(), inside and inside.seconds
+        ddim.sample(model, n=o.pictures, steps=o.steps)
+        return {"outside": 1 - (inside.seconds - before) / (time.perf_counter() - start)} if inside else {}
+
+    return Player(turn, lambda: networks.answer(network, o, o.pictures, dtype), o.device)
+
+
+def stopwatch(network) -> Namespace:
+    """Adds up the seconds spent in a network."""
+    watch = Namespace(seconds=0.0, start=0.0)
+
+    def begin(*_) -> None:
+        watch.start = time.perf_counter()
+
+    def end(*_) -> None:
+        watch.seconds += time.perf_counter() - watch.start
+
+    network.register_forward_pre_hook(begin)
+    network.register_forward_hook(end)
+    return watch
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--official", help="a checkout of the official code")
+    parser = contest.parser(__doc__)
+    networks.options(parser)
+    parser.add_argument("--pictures", type=int, default=32, help="sampled at once in a turn (32)")
+    parser.add_argument("--steps", type=int, default=20, help="network evaluations a picture (20); divides 1000")
     o = parser.parse_args()
-    runs = contenders(o.pictures, o.steps, o.official)
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(o.turns + 1):  # the first turn warms up
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
-    base = next(iter(runs))
-    print(f"{o.pictures} pictures, S = {o.steps}, {torch.get_num_threads()} threads; times as fast as {base}")
-    for name, own in seconds.items():
-        ratio = statistics.median(theirs / ours for theirs, ours in zip(seconds[base], own, strict=True))
-        print(f"{name:34}{statistics.median(own):8.2f} s {ratio:8.2f}×")
+    if o.steps < 1 or 1000 % o.steps:
+        parser.error(f"--steps {o.steps}: must divide 1000, else the official code takes another number of steps")
+    found = contest.hold(contenders(o), o, networks.share(o))
+    work = rates.flop(networks.preset(o)) * o.pictures * o.steps
+    print(f"{o.pictures} pictures in {o.steps} steps, {work / 1e9:,.1f} GFLOP; medians of {o.turns} turns\n")
+    print(rates.table(found, o, work))
+    for c in found:
+        if c.told[0]:
+            print(f"{c.name}: {c.tell('outside'):.2%} of the time is spent outside the network")
 
 
 if __name__ == "__main__":

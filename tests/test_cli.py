@@ -107,8 +107,7 @@ def test_a_folder_of_other_settings_is_not_mixed(tmp_path: Path, ddim_cli, folde
         (("train", "digits", "--accumulate", "0"), "--accumulate must be at least 1"),
         (
             ("train", "digits", "--accumulate", "3"),
-            "batch size 128 does not divide over 1 processes in 3 parts each: start another number of processes, or "
-            "change --accumulate or --batch-size",
+            "batch size 128 is not a multiple of processes × accumulate, 1 × 3: change --batch-size or --accumulate",
         ),
         (("train", "digits", "--device", "abacus"), "device abacus is not to be had"),
         (("train", "digits", "--lr", "fast"), "--lr"),
@@ -206,7 +205,7 @@ def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path, folder: Path):
 # The rooms in import order: a file imports only files of the rows above it, or of its own row to the left.
 ROOMS = [
     "__init__ errors files machine together progress options paper schedule process noise",
-    "blocks unet lucidrains model sampler inversion latent",
+    "blocks unet lucidrains adapters model sampler inversion latent",
     "presets pictures published sources data album store config weights convert official foreign checkpoint",
     "features metrics train run",
     "plot job report judge verbs cli __main__",

@@ -20,6 +20,9 @@ PARAMETRISATIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Prediction]] = {
 }
 
 
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
 class Denoiser(Protocol):
     """Anything that samplers can walk with."""
 
@@ -54,9 +57,9 @@ class Model:
     def device(self) -> torch.device:
         return next(self.network.parameters()).device
 
-    def to(self, device: str | torch.device) -> "Model":
-        """Move the network, in place, and return the model."""
-        self.network.to(device)
+    def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> "Model":
+        """Move the network to a device, or into a precision, in place, and return the model."""
+        self.network.to(device=device, dtype=dtype)
         return self
 
     def __call__(self, x: Tensor, t: int) -> Prediction:

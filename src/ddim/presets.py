@@ -63,7 +63,7 @@ class Preset:
     """Arithmetic of the network: auto is bf16 where the device multiplies it by itself, else fp32."""
 
     compile: bool = False
-    """Compile the network first: minutes of waiting, then faster steps of a small network, or on a GPU."""
+    """Compile the network first, on a GPU: a minute of waiting, then faster steps."""
 
     log_every: int = 50
     """Steps between lines of log.jsonl."""

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddim.blocks import Attention, Downsample, GroupNorm, Resnet, TimeEmbedding, UNetConfig, Upsample, sinusoid
+from ddim.blocks import Attention, Downsample, GroupNorm, Resnet, TimeEmbedding, UNetConfig, Upsample, silu, sinusoid
 
 # What a kind of block changes resolution with; those with attention leave that to `downsample_type`, `upsample_type`.
 RESAMPLING = {
@@ -121,6 +121,17 @@ class UNet(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
+        x, temb = self.enter(x, index)
+        skips = [x]
+        for block in self.down_blocks:
+            x = block(x, temb, skips)
+        x = self.mid_block(x, temb)
+        for block in self.up_blocks:
+            x = block(x, temb, skips)
+        return self.leave(x)
+
+    def enter(self, x: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """What the blocks work on: features of the pictures and of their times, (N, width, H', W') and (N, temb)."""
         c = self.config
         x = F.pixel_unshuffle(x, c.patch).contiguous(memory_format=torch.channels_last)  # (N, C·patch², H', W')
         x = 2 * x - 1 if c.center_input_sample else x
@@ -128,14 +139,10 @@ class UNet(nn.Module):
             index * c.time_scale, c.block_out_channels[0], c.flip_sin_to_cos, c.freq_shift
         )  # (N, width) float32
         temb = F.silu(self.time_embedding(embedding.to(x.dtype)))  # (N, temb); each resnet wants it activated
-        x = self.conv_in(x)
-        skips = [x]
-        for block in self.down_blocks:
-            x = block(x, temb, skips)
-        x = self.mid_block(x, temb)
-        for block in self.up_blocks:
-            x = block(x, temb, skips)
-        return F.pixel_shuffle(self.conv_out(F.silu(self.conv_norm_out(x))), c.patch)
+        return self.conv_in(x), temb
+
+    def leave(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.conv_out(silu(self.conv_norm_out(x))), self.config.patch)
 
 
 def _ddpm_init(module: nn.Module) -> None:

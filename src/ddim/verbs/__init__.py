@@ -20,6 +20,7 @@ PictureNames = Annotated[tuple[str, ...], Positional, arg(metavar="PICTURE …")
 Times = Annotated[tuple[int, ...] | None, arg(metavar="INT …")]
 
 Method = Literal["explicit", "implicit", "exact"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,8 @@ class OnModel:
     """Pictures at a time; by default what fits in memory."""
     device: str | None = None
     """cpu, cuda, cuda:1, mps…; by default a GPU where there is one."""
+    precision: Precision = "auto"
+    """Arithmetic of the network: auto is bf16 where the device multiplies it by itself, else fp32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,25 @@ class OnGrid(OnModel):
     """How the steps are spread over the noise levels."""
     times: Times = None
     """The noise levels to visit, falling, the last 0; replaces steps and spacing."""
+
+
+def opened(o: OnModel, device=None, tell: bool = True):
+    """The model of the options, on their device and in their precision, which is told."""
+    from dataclasses import replace
+
+    from ddim import checkpoint
+    from ddim.machine import fast_products, precision_of
+    from ddim.model import PRECISIONS
+
+    fast_products()
+    model = checkpoint.load(o.model, device or o.device)
+    kind = model.device.type
+    name = precision_of(o.precision, kind)
+    if tell:
+        print(f"{o.model}: on {kind} in {name}", flush=True)
+    # What a model is called by is computed from its weights before they are rounded.
+    model = replace(model, info={**model.info, "fingerprint": checkpoint.fingerprint(model), "precision": name})
+    return model.to(dtype=PRECISIONS[name])
 
 
 class Counted:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddim.errors import InputError
-from ddim.verbs import Counted, OnModel, Spacing, batches_of, parse
+from ddim.verbs import Counted, OnModel, Spacing, batches_of, opened, parse
 
 SHOWN = 12  # pictures in the figure
 
@@ -40,7 +40,7 @@ def main(args: Sequence[str]) -> None:
 
     if o.n < 2:
         raise InputError(f"n must be at least 2, for pictures to be unrelated; got {o.n}")
-    model = checkpoint.load(o.model, o.device)
+    model = opened(o)
     every = sorted(set(o.steps or [*(S for S in (10, 20, 50, 100) if S < model.T), model.T]))
     if len(every) < 2:
         raise InputError(f"consistency compares two numbers of steps or more; got {every[0]} alone")

@@ -7,7 +7,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from ddim.errors import InputError
-from ddim.verbs import Counted, OnModel, Spacing, Times, batches_of, parse, to_pictures
+from ddim.verbs import Counted, OnModel, Precision, Spacing, Times, batches_of, opened, parse, to_pictures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,8 @@ class Decode(OnModel):
     """Decode on another model or another grid than the latents were made with."""
     out: Path = Path("decoded")
     """Folder to write."""
+    precision: Precision = "fp32"
+    """Arithmetic of the network: in less, what is encoded loses its last digits on the way; see ddim sample --help."""
 
 
 def main(args: Sequence[str]) -> None:
@@ -39,7 +41,7 @@ def main(args: Sequence[str]) -> None:
     from ddim.store import Latents
 
     latents = Latents(o.latents)
-    model = checkpoint.load(o.model, o.device)
+    model = opened(o)
     if latents.shape[1:] != tuple(model.shape):
         raise InputError(f"{o.latents}: latents of shape {latents.shape[1:]}; this model makes {tuple(model.shape)}")
     here, made = checkpoint.fingerprint(model), latents.about["model"]

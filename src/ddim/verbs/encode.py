@@ -5,7 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddim.errors import InputError
-from ddim.verbs import Counted, Method, OnGrid, PictureNames, batches_of, data_grid, parse, to_latents
+from ddim.verbs import (
+    Counted,
+    Method,
+    OnGrid,
+    PictureNames,
+    Precision,
+    batches_of,
+    data_grid,
+    opened,
+    parse,
+    to_latents,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +32,8 @@ class Encode(OnGrid):
     from which the pictures come back to rounding."""
     out: Path = Path("latents.safetensors")
     """File to write."""
+    precision: Precision = "fp32"
+    """Arithmetic of the network: in less, what is encoded loses its last digits on the way; see ddim sample --help."""
 
 
 def main(args: Sequence[str]) -> None:
@@ -35,7 +48,7 @@ def main(args: Sequence[str]) -> None:
 
     if o.out.suffix != ".safetensors":
         raise InputError(f"{o.out}: latents are kept as .safetensors; change --out")
-    model = checkpoint.load(o.model, o.device)
+    model = opened(o)
     times = data_grid(model, o)
     if o.method == "exact":
         pair_grid(model, o.steps, o.spacing, times)

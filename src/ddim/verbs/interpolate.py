@@ -11,9 +11,11 @@ from ddim.verbs import (
     Method,
     OnGrid,
     PictureNames,
+    Precision,
     batches_of,
     data_grid,
     one_of,
+    opened,
     parse,
     to_latents,
     to_pictures,
@@ -42,6 +44,8 @@ class Interpolate(OnGrid):
     """Of the animation."""
     out: Path = Path("interpolate")
     """Folder to write."""
+    precision: Precision = "fp32"
+    """Arithmetic of the network: in less, what is encoded loses its last digits on the way; see ddim sample --help."""
 
 
 def main(args: Sequence[str]) -> None:
@@ -50,12 +54,12 @@ def main(args: Sequence[str]) -> None:
         one_of([*args, "PICTURE"], "PICTURE", "--seeds")
     import torch
 
-    from ddim import checkpoint, plot
+    from ddim import plot
     from ddim.album import Album
     from ddim.files import folder
     from ddim.noise import normal
 
-    model = checkpoint.load(o.model, o.device)
+    model = opened(o)
     times = data_grid(model, o)
     album = Album(o.pictures, model) if o.pictures else None
     count = len(album) if album else len(o.seeds)

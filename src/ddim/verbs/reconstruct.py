@@ -5,7 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddim.paper import RECONSTRUCTION as PAPER
-from ddim.verbs import Counted, Method, OnModel, PictureNames, Spacing, batches_of, parse, to_latents, to_pictures
+from ddim.verbs import (
+    Counted,
+    Method,
+    OnModel,
+    PictureNames,
+    Precision,
+    Spacing,
+    batches_of,
+    opened,
+    parse,
+    to_latents,
+    to_pictures,
+)
 
 SHOWN = 12  # pictures in the figure
 
@@ -26,6 +38,8 @@ class Reconstruct(OnModel):
     """How to encode: see ddim encode --help."""
     out: Path = Path("reconstruct")
     """Folder to write."""
+    precision: Precision = "fp32"
+    """Arithmetic of the network: in less, what is encoded loses its last digits on the way; see ddim sample --help."""
 
 
 def main(args: Sequence[str]) -> None:
@@ -42,7 +56,7 @@ def main(args: Sequence[str]) -> None:
     from ddim.progress import progress
     from ddim.sampler import grid
 
-    model = checkpoint.load(o.model, o.device)
+    model = opened(o)
     every = o.steps or tuple(S for S in PAPER if S <= model.T)
     make = pair_grid if o.method == "exact" else grid
     grids = {S: make(model, S, o.spacing, None) for S in every}

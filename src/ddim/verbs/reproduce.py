@@ -5,21 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddim.errors import InputError
-from ddim.verbs import ModelName, parse
+from ddim.verbs import OnModel, opened, parse
 
 ROWS = ((10, 0.0), (10, 1.0), (10, "hat"), (100, 0.0), (100, 1.0), (100, "hat"))  # figure 3: S and η
 SHOWN = 10  # pictures in a row of figure 3
 
 
-@dataclass(frozen=True)
-class Reproduce:
+@dataclass(frozen=True, kw_only=True)
+class Reproduce(OnModel):
     """Tables 1 and 2 and figures 3 to 6 of the paper, for any model, beside the paper's numbers.
 
     Run again, it goes on where it was stopped.
     """
 
-    model: ModelName
-    """A bundled name, a run or model folder, or a Hub id."""
     out: Path = Path("reproduction")
     """Folder to write: report.md, and what the verbs that it is made of write, a folder each."""
     reference: str = ""
@@ -36,15 +34,11 @@ class Reproduce:
     """The columns of table 1 and rows of figure 5."""
     seed: int = 0
     """Of the pictures."""
-    batch_size: int | None = None
-    """Pictures at a time; by default what fits in memory."""
-    device: str | None = None
-    """cpu, cuda, cuda:1, mps…; by default a GPU where there is one."""
 
 
 def main(args: Sequence[str]) -> None:
     o = parse(Reproduce, "reproduce", args)
-    from ddim import checkpoint, plot
+    from ddim import plot
     from ddim.files import replacing
     from ddim.verbs import consistency, interpolate, reconstruct
     from ddim.verbs.evaluate import Evaluate
@@ -54,13 +48,13 @@ def main(args: Sequence[str]) -> None:
         raise InputError(f"reconstructed must be at least 1; got {o.reconstructed}")
     grid = evaluate(
         Evaluate(
-            o.model, o.reference, o.held_out, o.steps, n=o.n, features=o.features, seed=o.seed,
-            batch_size=o.batch_size, out=o.out / "table1", device=o.device,
+            model=o.model, reference=o.reference, held_out=o.held_out, steps=o.steps, n=o.n, features=o.features,
+            seed=o.seed, batch_size=o.batch_size, out=o.out / "table1", device=o.device, precision=o.precision,
         )
     )  # fmt: skip
     if grid is None:  # one of several processes, whose help is no longer needed
         return
-    model = checkpoint.load(o.model, o.device)
+    model = opened(o, tell=False)
     rows = [(steps, eta) for steps, eta in ROWS if steps <= model.T]
     labels = [f"S = {steps}, eta = {eta}" for steps, eta in rows]
     plot.save(plot.rows(samples(model, rows, grid["spacing"], o.seed), labels), o.out / "figure3.png")

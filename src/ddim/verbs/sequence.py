@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from ddim.errors import InputError
-from ddim.verbs import OnGrid, batches_of, data_grid, parse
+from ddim.verbs import OnGrid, batches_of, data_grid, opened, parse
 
 MOMENTS = 100  # most frames in an animation
 
@@ -31,14 +31,14 @@ def main(args: Args[str]) -> None:
     o = parse(Sequence, "sequence", args)
     import torch
 
-    from ddim import checkpoint, plot
+    from ddim import plot
     from ddim.files import folder
     from ddim.progress import progress
     from ddim.sampler import generate
 
     if o.n < 1 or o.frames < 2:
         raise InputError(f"sequence needs at least 1 picture and 2 frames; got {o.n} and {o.frames}")
-    model = checkpoint.load(o.model, o.device)
+    model = opened(o)
     times = data_grid(model, o)
     S = len(times) - 1
     columns = moments(S, o.frames)

@@ -114,19 +114,21 @@ def accelerate(preset: Preset, device: str | None):
     from accelerate import Accelerator, InitProcessGroupKwargs
 
     from ddim.checkpoint import pick_device
-    from ddim.machine import native_bf16
+    from ddim.machine import fast_products, precision_of
 
     kind = pick_device(device).type
     if device and os.environ.get("WORLD_SIZE", "1") == "1":
         os.environ["ACCELERATE_TORCH_DEVICE"] = device  # accelerate has no argument for it
-    bf16 = preset.precision == "bf16" or (preset.precision == "auto" and native_bf16(kind))
+    fast_products()
+    bf16 = precision_of(preset.precision, kind) == "bf16"
+    if preset.compile and kind == "cpu":
+        raise InputError("--compile is for a GPU: on a CPU the compiler loses gradients in bf16; leave it out")
     waits = InitProcessGroupKwargs(timeout=timedelta(minutes=30))  # for the process that decodes, or draws a sample
     accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=kind == "cpu", kwargs_handlers=[waits])
     processes, parts = accelerator.num_processes, preset.accumulate
     if preset.batch_size % (processes * parts):
-        each = f" in {parts} parts each" if parts > 1 else ""
         raise InputError(
-            f"batch size {preset.batch_size} does not divide over {processes} processes{each}: start another number "
-            "of processes, or change --accumulate or --batch-size"
+            f"batch size {preset.batch_size} is not a multiple of processes × accumulate, {processes} × {parts}: "
+            "change --batch-size or --accumulate, or start another number of processes"
         )
     return accelerator

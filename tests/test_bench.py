@@ -1,0 +1,154 @@
+"""The benchmarks' own arithmetic, and that they are fair: the same function, in turns, in processes of their own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import environment, tiny_network
+
+from ddim.train import unet_config
+from ddim.unet import UNet
+
+BENCH = Path(__file__).parents[1] / "bench"
+sys.path.append(str(BENCH))
+
+import contest  # noqa: E402
+import networks  # noqa: E402
+import rates  # noqa: E402
+import scaling  # noqa: E402
+
+SCRIPT = """
+import os, time
+import contest
+from player import Player
+
+def contender(name, seconds, output, **options):
+    def prepare():
+        def turn():
+            time.sleep(seconds)
+            with open("turns", "a") as file:
+                print(name, os.getpid(), os.environ.get("GOMP_SPINCOUNT"), file=file)
+            return {"bytes": len(bytearray(int(options.get("told", 1))))}
+        return Player(turn, lambda: output)
+    kind = {k: v for k, v in options.items() if k != "told"}
+    return contest.Contender(name, prepare, **kind)
+
+o = contest.parser("").parse_args()
+ballast = None if o.play else b"1" * 300 * 2**20
+contest.hold([%s], o)
+"""
+SLOW, FAST = 'contender("slow", 0.2, [1.0, 2.0], told=2**26)', 'contender("fast", 0.05, [1.0, 2.0 + 1e-5], ours=True)'
+
+
+def run(tmp_path: Path, *command: object) -> subprocess.CompletedProcess:
+    env = environment(tmp_path)
+    env["PYTHONPATH"] = f"{BENCH}:{env.get('PYTHONPATH', '')}"
+    command = [sys.executable, *map(str, command)]
+    return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240)
+
+
+def held(tmp_path: Path, contenders: str) -> subprocess.CompletedProcess:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT % contenders)
+    return run(tmp_path, script, "--turns", 2, "--json", "numbers.json")
+
+
+def test_what_counts_is_the_median_of_the_paired_ratios():
+    base, own = (contest.Contender(name, lambda: None) for name in "ab")
+    base.seconds, own.seconds = [1.0, 10.0, 3.0, 8.0, 6.0], [1.0, 1.0, 3.0, 2.0, 2.0]
+    assert contest.ratio(base, own) == 3.0  # of 1, 10, 1, 4, 3; the medians' own ratio would be 6 / 2, the means' 3.1
+    own.seconds = [0.5, 10.0, 1.0, 2.0, 6.0]
+    assert contest.ratio(base, own) == 2.0  # of 2, 1, 3, 4, 1; the ratio of the medians is 3
+
+
+def test_contenders_take_turns_in_processes_of_their_own(tmp_path: Path):
+    result = held(tmp_path, f'{SLOW}, {FAST}, contender("absent", 0, [], missing="not installed")')
+    assert result.returncode == 0, result.stderr
+    assert "left out: absent (not installed)" in result.stdout
+    turns = [line.split() for line in (tmp_path / "turns").read_text().splitlines()]
+    assert [name for name, *_ in turns] == ["slow", "fast"] * 3  # one turn each to warm up
+    assert len({(name, process) for name, process, _ in turns}) == 2
+    assert {(name, spin) for name, _, spin in turns} == {("slow", "None"), ("fast", "4000")}
+
+    slow, fast = json.loads((tmp_path / "numbers.json").read_text())["contenders"].values()
+    assert len(slow["seconds"]) == len(fast["seconds"]) == 2
+    assert min(slow["seconds"]) >= 0.2
+    assert slow["told"] == [{"bytes": 2**26}] * 2
+    assert fast["apart"] == pytest.approx(1e-5 / 2.5**0.5)
+    assert 60 * 2**20 < slow["peak"] - fast["peak"] < 70 * 2**20
+    assert fast["peak"] < 200 * 2**20  # the contest's own 300 MiB are not counted
+
+
+def test_another_function_is_refused_but_rounding_is_told(tmp_path: Path):
+    result = held(tmp_path, f'{SLOW}, contender("odd", 0.05, [1.0, 2.1])')
+    assert result.returncode == 1
+    assert result.stderr.strip().endswith("contest: odd computes another function: 0.063 from the first one's output")
+    assert (tmp_path / "turns").read_text().count("\n") == 2  # none was taken
+    result = held(tmp_path, f'{SLOW}, contender("half", 0.05, [1.0, 2.1], dtype="bfloat16")')
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_contender_that_fails_ends_the_contest(tmp_path: Path):
+    result = held(tmp_path, f'{SLOW}, contender("broken", 0.05, [1.0], told="lots")')
+    assert result.returncode == 1
+    assert "invalid literal for int()" in result.stderr
+    assert result.stderr.strip().endswith("contest: broken ended with status 1; it said why above")
+
+
+def test_weights_that_differ_are_another_function():
+    o = contest.argparse.Namespace(device="cpu", size=8)
+    network, other = (tiny_network(channels=3) for _ in range(2))
+    c = contest.Contender("other", lambda: None)
+    contest.compare(c, networks.answer(network, o, 2), networks.answer(other, o, 2))
+    assert c.apart == 0
+    other.conv_in.weight[0, 0] *= 1.1
+    with pytest.raises(SystemExit, match="other computes another function"):
+        contest.compare(c, networks.answer(network, o, 2), networks.answer(other, o, 2))
+
+
+def test_the_contest_is_on_the_papers_network():
+    o = contest.argparse.Namespace(ch=128, size=32)
+    assert networks.preset(o).dropout == 0
+    assert rates.flop(networks.preset(o)) == pytest.approx(12.4e9, rel=0.005)
+    with torch.device("meta"):
+        network = UNet(unet_config(networks.preset(o)))
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(35.7e6, rel=0.002)
+
+
+def test_a_straight_line_is_found():
+    assert scaling.line([10, 20, 50], [21.0, 41.0, 101.0]) == pytest.approx((1, 2, 1))
+    assert scaling.line([0, 1, 2], [0.0, 0.0, 3.0]) == pytest.approx((-0.5, 1.5, 0.75))
+
+
+def test_sampling(tmp_path: Path):
+    """The real contenders, small: the same function, and a row each."""
+    command = (BENCH / "sampling.py", "--ch", 32, "--size", 16, "--pictures", 1, "--steps", 1, "--turns", 1)
+    result = run(tmp_path, *command, "--json", "numbers.json")
+    assert result.returncode == 0, result.stderr
+    assert "left out: official, float32" in result.stdout
+    found = json.loads((tmp_path / "numbers.json").read_text())["contenders"]
+    assert set(found) == {"diffusers, float32", "ddim, float32", "ddim, bfloat16"}
+    assert 0 < found["ddim, float32"]["apart"] < 1e-4 < found["ddim, bfloat16"]["apart"] < 0.3
+    assert 0 < found["ddim, float32"]["told"][0]["outside"] < 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("training.py", "--ch", 32, "--size", 16, "--batch-size", 2, "--steps", 1, "--turns", 1),
+        ("startup.py", "--turns", 1),
+        ("scaling.py", "steps", "--at", 2, 4, "--pictures", 2, "--turns", 1),
+        ("scaling.py", "batch", "--ch", 32, "--at", 1, 2, "--turns", 1),
+        ("scaling.py", "processes", "--threads", 2, "--pictures", 2, "--turns", 1),
+        ("scaling.py", "memory", "--at", 2, 4, "--pictures", 2),
+    ],
+    ids=lambda command: f"{command[0]} {command[1]}",
+)
+def test_the_others_run(tmp_path: Path, command: tuple):
+    result = run(tmp_path, BENCH / command[0], *command[1:])
+    assert result.returncode == 0, result.stderr
+    assert "| -" in result.stdout
