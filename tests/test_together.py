@@ -84,6 +84,7 @@ def test_training_that_loses_a_process_and_is_stopped_goes_on(tmp_path: Path):
 def test_sampling_that_loses_a_process_goes_on(tmp_path: Path):
     folder = checkpoint.save(tiny_model(), tmp_path / "model")
     args = ("sample", folder, "--n", 150, "--steps", 60, "--eta", 1, "--batch-size", 8, "--out", "out")
+    args += ("--precision", "fp32")
     out = tmp_path / "out"
     result = interrupted(
         [*ACCELERATE, *args], tmp_path, lambda: len(list(out.glob("0*.png"))) >= 32, 0, signal.SIGKILL
