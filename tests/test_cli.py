@@ -122,6 +122,11 @@ def test_a_folder_of_other_settings_is_not_mixed(tmp_path: Path, ddim_cli, folde
         (("train", "digits", "--size", "9"), "size 9 cannot be halved"),
         (("train", "digits", "--groups", "5"), "not divisible by groups 5"),
         (("train", "digits", "--steps", "0"), "--steps must be"),
+        (("train", "digits", "--accumulate", "0"), "--accumulate must be at least 1"),
+        (
+            ("train", "digits", "--accumulate", "3"),
+            "batch size 128 is not a multiple of processes × accumulate, 1 × 3: change --batch-size or --accumulate",
+        ),
         (("train", "digits", "--device", "abacus"), "device abacus is not to be had"),
         (("train", "digits", "--lr", "fast"), "--lr"),
         (("train", "digits", "--out", "a-file"), "a-file: is a file"),
@@ -217,7 +222,7 @@ def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path, folder: Path):
 
 # The rooms in import order: a file imports only files of the rows above it, or of its own row to the left.
 ROOMS = [
-    "__init__ errors files machine progress options paper schedule process noise",
+    "__init__ errors files machine together progress options paper schedule process noise",
     "blocks unet lucidrains adapters model sampler inversion latent",
     "presets pictures published sources data album store config weights convert official foreign checkpoint",
     "features metrics train run",

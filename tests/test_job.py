@@ -67,7 +67,8 @@ def files(folder: Path, pattern: str) -> dict[str, bytes]:
 
 
 def test_a_killed_job_goes_on_to_the_same_file(run, tmp_path):
-    args = ("sample", run, "--n", 150, "--steps", 60, "--eta", 1, "--batch-size", 8, "--format", "npz")
+    args = ("sample", run, "--n", 150, "--steps", 60, "--eta", 1, "--precision", "fp32")
+    args += ("--batch-size", 8, "--format", "npz")
     finish(command(*args, "--out", "whole"), tmp_path)
     shards = tmp_path / "broken" / "shards"
     kill_when(command(*args, "--out", "broken"), tmp_path, lambda: len(list(shards.glob("[0-9]*.npy"))) >= 4)

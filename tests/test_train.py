@@ -157,6 +157,21 @@ def test_bf16_keeps_float32_weights_and_about_the_loss():
     assert {p.dtype for p in (*model.network.parameters(), *state.average.module.parameters())} == {torch.float32}
 
 
+@pytest.mark.parametrize("parts", [2, 16])
+def test_a_step_in_parts_is_the_same_step(parts: int):
+    """The losses, the gradients' norm and the weights are those of whole batches, and only a part is in memory."""
+    (whole, before), (ours, state) = fit(steps=10), fit(replace(TINY, accumulate=parts), steps=10)
+    assert max(abs(a - b) for a, b in zip(whole, ours, strict=True)) < 1e-5
+    for ours, theirs in ((state.network, before.network), (state.average, before.average)):
+        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert (a - b).abs().max() < 1e-5
+    seen = []
+    state.network.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    pictures = data.load(data.find("digits", 8, 1))
+    next(train.fit(replace(TINY, accumulate=parts), state, ABAR, pictures, Accelerator(cpu=True)))
+    assert seen == [16 // parts] * parts
+
+
 def test_training_learns():
     values, _ = fit(replace(TINY, lr=2e-3), steps=120)
     assert np.mean(values[-20:]) < 0.5 * values[0]
@@ -309,16 +324,18 @@ def test_a_full_disk_while_saving_keeps_the_previous_state(tmp_path: Path, ddim_
 
 
 def test_two_processes_take_the_steps_of_one(tmp_path: Path, ddim_cli, unbroken: Path):
-    """The same global batch on two gloo processes gives the same losses; one process then goes on with their run."""
+    """The same global batch on two gloo processes, each in two parts, gives the same losses; one process then goes on
+    with their run, whole."""
     run = tmp_path / "run"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ddim"]
-    verb = ["train", "digits", "--device", "cpu", "--out", str(run), "--steps", "20", *OPTIONS]
+    verb = ["train", "digits", "--device", "cpu", "--out", str(run), "--steps", "20", "--accumulate", "2", *OPTIONS]
     result = subprocess.run(
         torchrun + verb, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=240
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("model: ") == 1
-    assert ddim_cli("train", "digits", "--out", run, "--resume", "--steps", 30).returncode == 0
+    resume = ("train", "digits", "--out", run, "--resume", "--steps", 30, "--accumulate", 1)
+    assert ddim_cli(*resume).returncode == 0
     ours, reference = dict(losses(run)), dict(losses(unbroken))
     assert ours.keys() == reference.keys()
     assert max(abs(ours[step] - reference[step]) for step in ours) < 1e-5

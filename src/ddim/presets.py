@@ -45,6 +45,8 @@ class Preset:
     """Optimiser steps."""
     batch_size: int = 128
     """Pictures a step, over all processes."""
+    accumulate: int = 1
+    """Parts in which each process computes its share of a step, one after another: less memory, the same step."""
     lr: float = 2e-4
     """Adam's learning rate."""
     warmup: int = 5000

@@ -22,6 +22,7 @@ from ddim.train import State, build, fit, rate
 
 MAY_CHANGE = {
     "steps",
+    "accumulate",
     "precision",
     "compile",
     "log_every",
@@ -52,15 +53,26 @@ class Run:
         folder(self.out)
         checkpoint.write_json(self.out / "train.json", {"preset": self.name, **asdict(self.preset)})
 
-    def resume(self) -> None:
-        """Go back to the last saved state (the start, where none was saved), and take back what was logged after it."""
+    def resume(self, main: bool = True) -> None:
+        """Go back to the last saved state (the start, where none was saved), and take back what was logged after it.
+
+        Every process reads the state; the main one writes.
+        """
         if self.saved.exists():
             self.state.restore(self.saved)
+        if not main:
+            return
+        for part in self.out.rglob(".*.part*"):  # what a kill left half-written
+            part.unlink()
         lines = self.logged.read_text().splitlines() if self.logged.exists() else []
         kept = [line for line in lines if _step_of(line) <= self.state.step]
         with replacing(self.logged) as part:
             part.write_text("".join(line + "\n" for line in kept))
         checkpoint.write_json(self.out / "train.json", {"preset": self.name, **asdict(self.preset)})
+
+    def kept(self) -> int:
+        """The step of the last saved state, 0 where there is none."""
+        return torch.load(self.saved, mmap=True, weights_only=True)["step"] if self.saved.exists() else 0
 
     def averaged(self) -> Model:
         """The model with the averaged weights, in evaluation mode."""
@@ -131,6 +143,7 @@ def check(preset: Preset) -> None:
         "T",
         "steps",
         "batch_size",
+        "accumulate",
         "log_every",
         "sample_every",
         "save_every",
@@ -158,12 +171,15 @@ def check_resume(before: Preset, now: Preset) -> None:
 
 
 @contextmanager
-def interruptible() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM are only noted, in the list that this yields, so that a step is never left half-taken."""
+def interruptible(alone: bool) -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM are only noted, in the list that this yields, so that a step is never left half-taken.
+
+    The second one interrupts a process that is alone. A launcher may well repeat what the terminal has sent.
+    """
     seen: list[int] = []
 
     def note(number: int, frame) -> None:
-        if seen:
+        if seen and alone:
             raise KeyboardInterrupt
         seen.append(number)
 
@@ -175,21 +191,38 @@ def interruptible() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+def agreed(losses: Iterator[Tensor], stopping: list[int], accelerator) -> Iterator[tuple[Tensor, bool]]:
+    """The mean of each step's losses over the processes, and whether to stop after it: all at the same step.
+
+    A process that is told to stop says so along with its loss. Whether one did is looked up a step later, when it has
+    been computed anyway, so that no step waits for the answer.
+    """
+    if accelerator.num_processes == 1:
+        yield from ((loss, bool(stopping)) for loss in losses)
+        return
+    told = torch.zeros((), device=accelerator.device)
+    for loss in losses:
+        stop, said = bool(told > 0), float(bool(stopping))
+        loss, told = accelerator.reduce(torch.stack([loss, torch.full_like(loss, said)]), "mean")
+        yield loss, stop
+
+
 def train(run: Run, pictures: Tensor | data.Pictures, accelerator) -> Iterator[str]:
     """Train under a progress bar, logging and saving as the preset says. Yields "saved" after each save, and "sample"
     whenever a sample grid is due, to the process that writes.
 
     Ctrl-C ends it at the next step, saved. Raises InputError on a loss that is not finite.
     """
-    p, state, main = run.preset, run.state, accelerator.is_main_process
+    p, state, main, alone = run.preset, run.state, accelerator.is_main_process, accelerator.num_processes == 1
     losses: list[Tensor] = []
     since = time.monotonic()
     bar = progress("training", p.steps, "image", state.step, show=main, each=p.batch_size)
-    with interruptible() as stopping, bar as advance:
-        for loss in fit(p, state, run.model.abar, pictures, accelerator):
+    with interruptible(alone) as stopping, bar as advance:
+        steps = fit(p, state, run.model.abar, pictures, accelerator)
+        for loss, stop in agreed(steps, stopping, accelerator):
             losses.append(loss)
             last = state.step == p.steps
-            saving = last or bool(stopping) or state.step % p.save_every == 0
+            saving = last or stop or state.step % p.save_every == 0
             logging = last or state.step % p.log_every == 0
             note = None
             if saving or logging:
@@ -203,5 +236,6 @@ def train(run: Run, pictures: Tensor | data.Pictures, accelerator) -> Iterator[s
             if main and saving:
                 run.save()
                 yield "saved"
-            if stopping:
-                return
+            if stop:
+                break
+        accelerator.wait_for_everyone()  # a process that ended before would have the others ended by the launcher

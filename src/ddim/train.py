@@ -6,6 +6,7 @@ an unbroken one, and the same global batch is drawn whatever the number of proce
 
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -135,10 +136,26 @@ class State:
             ) from error
 
 
+def backward(network: nn.Module, batch: tuple[Tensor, ...], abar: Tensor, parts: int, accelerator) -> Tensor:
+    """The loss of a batch (x0, times, eps), 0-dim, its gradients added up: in equal parts, one after another in memory.
+
+    The processes exchange the gradients once, with those of the last part.
+    """
+    whole = torch.zeros((), device=accelerator.device)
+    for k, part in enumerate(zip(*(value.chunk(parts) for value in batch), strict=True), 1):
+        with nullcontext() if k == parts else accelerator.no_sync(network):
+            with accelerator.autocast():
+                loss = loss_of(network, *part, abar) / parts
+            accelerator.backward(loss)
+        whole += loss.detach()
+    return whole
+
+
 def fit(preset: Preset, state: State, abar: Tensor, pictures: Tensor | data.Pictures, accelerator) -> Iterator[Tensor]:
     """Take the steps that are left, one a `next`; yields the loss of each, 0-dim, still on its device.
 
-    Each process works on its share of the global batch; what is drawn does not depend on how many there are.
+    Each process works on its share of the global batch, and the loss is that of the share; what is drawn does not
+    depend on how many processes there are, except by dropout.
     """
     p, network = preset, state.network
     wrapped, optimizer = accelerator.prepare(torch.compile(network) if p.compile else network, state.optimizer)
@@ -157,12 +174,10 @@ def fit(preset: Preset, state: State, abar: Tensor, pictures: Tensor | data.Pict
             torch.manual_seed(p.seed * 2**32 + step * accelerator.num_processes + accelerator.process_index)
         for group in optimizer.param_groups:
             group["lr"] = rate(p, step)
-        with accelerator.autocast():
-            loss = loss_of(wrapped, x0, times, eps, abar)
-        accelerator.backward(loss)
+        loss = backward(wrapped, (x0, times, eps), abar, p.accumulate, accelerator)
         accelerator.clip_grad_norm_(network.parameters(), p.grad_clip)
         optimizer.step()
         optimizer.zero_grad()
         state.average.update_parameters(network)
         state.step = step
-        yield accelerator.reduce(loss.detach(), "mean")
+        yield loss

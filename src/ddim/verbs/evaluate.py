@@ -59,6 +59,7 @@ def run(o: Evaluate) -> dict | None:
     from ddim.paper import data_set
     from ddim.progress import progress
     from ddim.sampler import check_eta, grid
+    from ddim.together import together
 
     if o.n < 2:
         raise InputError(f"n must be at least 2, for a covariance; got {o.n}")
@@ -92,7 +93,8 @@ def run(o: Evaluate) -> dict | None:
         model(torch.zeros(size, *model.shape, device=model.device), model.T)
     measured = []
     total = sum(sum(map(len, share)) * (len(jobs[cell].times) - 1) for cell, share in shares.items())
-    with progress("sampling the grid", total, show=workers.is_main_process) as advance:
+    lost = lambda: f"; the same command goes on with what was made, in {out}"  # noqa: E731
+    with together(lost), progress("sampling the grid", total, show=workers.is_main_process) as advance:
         for (steps, eta), whole in jobs.items():
             log = whole.store.out / f"seconds-{workers.process_index}.jsonl"
             for images, seconds in whole.work(model, shares[steps, eta], advance):

@@ -55,6 +55,7 @@ def run(o: Sample) -> None:
     from ddim.noise import check_seed
     from ddim.progress import progress
     from ddim.sampler import check_eta, grid
+    from ddim.together import together
 
     if o.n < 1:
         raise InputError(f"n must be at least 1; got {o.n}")
@@ -75,10 +76,11 @@ def run(o: Sample) -> None:
     share = whole.share(workers)
     workers.wait_for_everyone()
     total = sum(map(len, share)) * (len(times) - 1)
-    with progress("sampling", total, show=workers.is_main_process) as advance:
+    lost = lambda: f"; the same command goes on with what was made, in {out}"  # noqa: E731
+    with together(lost), progress("sampling", total, show=workers.is_main_process) as advance:
         for _ in whole.work(model, share, advance):
             pass
-    workers.wait_for_everyone()
+        workers.wait_for_everyone()
     if not workers.is_main_process:
         return
     first = min(o.n, 64)

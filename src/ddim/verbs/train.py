@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from datetime import timedelta
 from pathlib import Path
 
 from ddim.errors import InputError, choose
@@ -49,9 +50,13 @@ def main(args: Sequence[str]) -> None:
     finished = train(name, options.preset(), out, options.resume, options.skip_broken, options.device)
     if os.environ.get("RANK", "0") == "0":  # one process speaks for all
         told = f"model: {out}\nsample it: ddim sample {out}"
-        print(told if finished else f"stopped, saved in {out}; go on with: ddim train {name} --out {out} --resume")
+        print(told if finished else f"stopped, saved in {out}; go on with: {resuming(name, out)}")
     if not finished:
         raise SystemExit(130)
+
+
+def resuming(name: str, out: Path) -> str:
+    return f"ddim train {name} --out {out} --resume"
 
 
 def train(
@@ -68,6 +73,7 @@ def train(
     from ddim import data, plot, sampler
     from ddim.files import folder, writable
     from ddim.run import Run, check, train
+    from ddim.together import together
 
     check(preset)
     # Behind zero-initialised convolutions the first gradients are denormal, which costs a CPU forty times the time.
@@ -76,28 +82,36 @@ def train(
     source = data.find(preset.data, preset.size, preset.channels, skip_broken)
     writable(out)
     accelerator = accelerate(preset, device)
-    pictures = data.load(source)
     run = Run(preset, name, out, accelerator.device)
-    if accelerator.is_main_process:
-        parameters = sum(p.numel() for p in run.model.network.parameters())
-        how = f"on {accelerator.device.type} in {'bf16' if accelerator.mixed_precision == 'bf16' else 'fp32'}"
-        print(f"{len(pictures):,} pictures, {parameters / 1e6:.2f} M parameters, {how}: {out}", flush=True)
-    if resume:
-        run.resume()
-    elif accelerator.is_main_process:
-        run.begin()
-    for moment in train(run, pictures, accelerator):
-        if moment == "saved":
-            plot.loss_curve(run.logged, out / "loss.png")
-        else:
-            images = sampler.sample(run.averaged(), n=16, steps=min(50, preset.T), seed=preset.seed)
-            plot.save(plot.grid(images), folder(out / "samples") / f"step-{run.state.step:07d}.png")
+
+    def lost() -> str:
+        if not (out / "train.json").exists():
+            return " before the first step; start anew"
+        return f" at step {run.state.step}; go on from step {run.kept()} with: {resuming(name, out)}"
+
+    with together(lost):
+        with accelerator.local_main_process_first():  # what it decodes, the others of the machine find in the cache
+            pictures = data.load(source)
+        if accelerator.is_main_process:
+            parameters = sum(p.numel() for p in run.model.network.parameters())
+            how = f"on {accelerator.device.type} in {'bf16' if accelerator.mixed_precision == 'bf16' else 'fp32'}"
+            print(f"{len(pictures):,} pictures, {parameters / 1e6:.2f} M parameters, {how}: {out}", flush=True)
+        if resume:
+            run.resume(accelerator.is_main_process)
+        elif accelerator.is_main_process:
+            run.begin()
+        for moment in train(run, pictures, accelerator):
+            if moment == "saved":
+                plot.loss_curve(run.logged, out / "loss.png")
+            else:
+                images = sampler.sample(run.averaged(), n=16, steps=min(50, preset.T), seed=preset.seed)
+                plot.save(plot.grid(images), folder(out / "samples") / f"step-{run.state.step:07d}.png")
     return run.state.step >= preset.steps
 
 
 def accelerate(preset: Preset, device: str | None):
     """The accelerator: device, precision and processes. Raises InputError where they cannot be had."""
-    from accelerate import Accelerator
+    from accelerate import Accelerator, InitProcessGroupKwargs
 
     from ddim.checkpoint import pick_device
     from ddim.machine import fast_products, precision_of
@@ -109,7 +123,12 @@ def accelerate(preset: Preset, device: str | None):
     bf16 = precision_of(preset.precision, kind) == "bf16"
     if preset.compile and kind == "cpu":
         raise InputError("--compile is for a GPU: on a CPU the compiler loses gradients in bf16; leave it out")
-    accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=kind == "cpu")
-    if preset.batch_size % accelerator.num_processes:
-        raise InputError(f"batch size {preset.batch_size} does not divide over {accelerator.num_processes} processes")
+    waits = InitProcessGroupKwargs(timeout=timedelta(minutes=30))  # for the process that decodes, or draws a sample
+    accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=kind == "cpu", kwargs_handlers=[waits])
+    processes, parts = accelerator.num_processes, preset.accumulate
+    if preset.batch_size % (processes * parts):
+        raise InputError(
+            f"batch size {preset.batch_size} is not a multiple of processes × accumulate, {processes} × {parts}: "
+            "change --batch-size or --accumulate, or start another number of processes"
+        )
     return accelerator
