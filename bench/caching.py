@@ -33,15 +33,13 @@ def measure(o: argparse.Namespace) -> None:
     from ddim import job
     from ddim.adapters import DeepCache
     from ddim.judge import Judge
-    from ddim.machine import fast_products, precision_of
-    from ddim.model import PRECISIONS
     from ddim.sampler import grid
+    from ddim.verbs import ready
 
-    fast_products()
     model = ddim.load(o.model)
     judge = Judge(model, o.reference or model.info["data"], "", o.n, "")
-    precision = precision_of("auto", model.device.type)
-    model.to(dtype=PRECISIONS[precision])
+    model = ready(model, "auto")
+    precision = model.info["precision"]
     print(f"{o.model}, {o.n} pictures, η = 0, {precision}; FID by {judge.facts()['features']['name']}\n")
     print("| S | inner blocks every | ms a picture | FID |\n|--:|--:|--:|--:|")
     with tempfile.TemporaryDirectory() as scratch:

@@ -44,12 +44,11 @@ def build(p):
     return model
 
 
-def in_precision(model, dtype: str):
-    """The model with weights of another kind of float."""
-    import torch
+def as_sampled(model, dtype: str, compile: bool = False):
+    """The model as our command line samples it."""
+    from ddim.verbs import ready
 
-    model.network.to(getattr(torch, dtype))
-    return model
+    return ready(model, {"float32": "fp32", "bfloat16": "bf16"}[dtype], compile)
 
 
 def share(o: Namespace) -> Callable[[Path], None]:

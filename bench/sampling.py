@@ -8,7 +8,6 @@ its loop, diffusers with its pipeline, ours with the settings of our command lin
 
 import time
 from argparse import Namespace
-from dataclasses import replace
 
 import contest
 import networks
@@ -74,15 +73,10 @@ def diffusers(o: Namespace, dtype: str = "float32", compiled: bool = False) -> P
 
 def ours(o: Namespace, dtype: str = "float32", compiled: bool = False) -> Player:
     import ddim
-    from ddim.adapters import compiled as compile_network
-    from ddim.machine import fast_products
 
-    fast_products()
-    model = networks.in_precision(ddim.load(o.folder, o.device), dtype)
+    model = networks.as_sampled(ddim.load(o.folder, o.device), dtype, compiled)
     network = model.network
     inside = stopwatch(network) if o.device == "cpu" else None  # a GPU works on while the host returns
-    if compiled:
-        model = replace(model, network=compile_network(network))
 
     def turn() -> dict:
         start, before = time.perf_counter(), inside and inside.seconds

@@ -29,7 +29,7 @@ def sampler(o: Namespace, model: str, pictures: int, steps: int) -> Player:
     """A turn samples."""
     import ddim
 
-    loaded = ddim.load(model, o.device)
+    loaded = networks.as_sampled(ddim.load(model, o.device), o.dtype)
     return Player(lambda: ddim.sample(loaded, n=pictures, steps=steps, batch_size=pictures), device=o.device)
 
 
@@ -38,7 +38,7 @@ def evaluator(o: Namespace, name: str, batch: int, repeat: int = 1) -> Player:
     import torch
 
     preset = networks.preset(o, name)
-    network = networks.in_precision(networks.build(preset), o.dtype).network.to(o.device)
+    network = networks.as_sampled(networks.build(preset).to(o.device), o.dtype).network
     x = torch.randn(batch, 3, preset.size, preset.size, device=o.device).to(getattr(torch, o.dtype))  # (N, 3, H, W)
     index = torch.full((batch,), 500, device=o.device)
     return Player(torch.no_grad()(lambda: network(x, index) is None), device=o.device, repeat=repeat)

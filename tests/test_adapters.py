@@ -7,7 +7,11 @@ from conftest import tiny_network
 from torch import nn
 
 import ddim
-from ddim.adapters import DeepCache, Padded, compiled
+from ddim.adapters import DeepCache, PackedConv, Padded, compiled, packed
+from ddim.lucidrains import LucidConfig, LucidUNet
+
+SMALL = {"sample_size": 8, "in_channels": 1, "out_channels": 1, "dim": 8, "init_dim": 8, "block_out_channels": (8, 16)}
+SMALL |= {"full_attention": (False, True), "heads": (2, 2), "head_dims": (4, 4)}
 
 
 class Recorder(nn.Module):
@@ -84,6 +88,24 @@ def test_a_walk_on_a_gpu_never_waits_for_it(eta: float):
                 torch.cuda.set_sync_debug_mode("default")
             expected = ddim.sample(ddim.load("digits", "cpu"), n=3, steps=3, eta=eta)
             torch.testing.assert_close(x.clamp(-1, 1).cpu(), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["unet", "lucidrains"])
+def test_packed_convolutions_compute_the_same(dtype: torch.dtype, kind: str):
+    def network() -> nn.Module:
+        torch.manual_seed(0)
+        made = tiny_network() if kind == "unet" else LucidUNet(LucidConfig(**SMALL))
+        return made.requires_grad_(False).to(dtype)
+
+    plain, fast = network(), packed(network())
+    assert any(isinstance(module, PackedConv) for module in fast.modules())
+    assert not any(type(module) is nn.Conv2d for module in fast.modules())
+    for n in (4, 1, 4):  # packed for 4
+        x, index = torch.randn(n, 1, 8, 8).to(dtype), torch.full((n,), 300)
+        with torch.no_grad():
+            digits = {torch.float32: 1e-4, torch.bfloat16: 2e-2}[dtype]
+            torch.testing.assert_close(fast(x, index), plain(x, index), rtol=digits, atol=digits)
 
 
 def test_a_cache_renewed_at_every_call_is_the_network():

@@ -49,23 +49,33 @@ class OnGrid(OnModel):
     """The noise levels to visit, falling, the last 0; replaces steps and spacing."""
 
 
-def opened(o: OnModel, device=None, tell: bool = True):
-    """The model of the options, on their device and in their precision, which is told."""
+def opened(o: OnModel, device=None, tell: bool = True, compile: bool = False):
+    """The model of the options, on their device and in their precision, which is told, as fast as the device allows."""
+    from ddim import checkpoint
+
+    model = ready(checkpoint.load(o.model, device or o.device), o.precision, compile)
+    if tell:
+        print(f"{o.model}: on {model.device.type} in {model.info['precision']}", flush=True)
+    return model
+
+
+def ready(model, precision: Precision, compile: bool = False):
+    """A model for sampling and nothing else, its network in a precision and compiled, or packed on a CPU, in place."""
     from dataclasses import replace
 
     from ddim import checkpoint
+    from ddim.adapters import compiled, packed
     from ddim.machine import fast_products, precision_of
     from ddim.model import PRECISIONS
 
     fast_products()
-    model = checkpoint.load(o.model, device or o.device)
-    kind = model.device.type
-    name = precision_of(o.precision, kind)
-    if tell:
-        print(f"{o.model}: on {kind} in {name}", flush=True)
+    name = precision_of(precision, model.device.type)
     # What a model is called by is computed from its weights before they are rounded.
-    model = replace(model, info={**model.info, "fingerprint": checkpoint.fingerprint(model), "precision": name})
-    return model.to(dtype=PRECISIONS[name])
+    info = {**model.info, "fingerprint": checkpoint.fingerprint(model), "precision": name}
+    model.to(dtype=PRECISIONS[name])
+    if compile:
+        return replace(model, info=info, network=compiled(model.network))
+    return replace(model, info=info, network=packed(model.network) if model.device.type == "cpu" else model.network)
 
 
 class Counted:

@@ -1,7 +1,7 @@
 """ddim evaluate: the paper's table 1 for any model and data set."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from ddim.errors import InputError
@@ -52,7 +52,6 @@ def run(o: Evaluate) -> dict | None:
     import torch
 
     from ddim import checkpoint, job, report
-    from ddim.adapters import compiled
     from ddim.files import folder, replacing
     from ddim.judge import Judge
     from ddim.noise import check_seed
@@ -64,7 +63,7 @@ def run(o: Evaluate) -> dict | None:
     if o.n < 2:
         raise InputError(f"n must be at least 2, for a covariance; got {o.n}")
     workers = job.processes(o.device)
-    model = opened(o, workers.device, tell=workers.is_main_process)
+    model = opened(o, workers.device, tell=workers.is_main_process, compile=o.compile)
     source = o.reference or model.info.get("data", "")
     published = data_set(source, model.info.get("preset", ""))
     spacing = o.spacing or ("quadratic" if published == "CIFAR-10" else "linear")
@@ -85,7 +84,6 @@ def run(o: Evaluate) -> dict | None:
         jobs[steps, eta] = job.Job(
             store, o.n, size, grid(model, steps, spacing), eta, o.seed, o.clip or eta == "hat"
         )  # fmt: skip
-    model = replace(model, network=compiled(model.network)) if o.compile else model
     shares = {cell: whole.share(workers) for cell, whole in jobs.items()}
     workers.wait_for_everyone()
 

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -50,7 +50,6 @@ def main(args: Sequence[str]) -> None:
 
 def run(o: Sample) -> None:
     from ddim import checkpoint, job, plot
-    from ddim.adapters import compiled
     from ddim.files import folder
     from ddim.noise import check_seed
     from ddim.progress import progress
@@ -60,8 +59,7 @@ def run(o: Sample) -> None:
     if o.n < 1:
         raise InputError(f"n must be at least 1; got {o.n}")
     workers = job.processes(o.device)
-    model = opened(o, workers.device, tell=workers.is_main_process)
-    model = replace(model, network=compiled(model.network)) if o.compile else model
+    model = opened(o, workers.device, tell=workers.is_main_process, compile=o.compile)
     times = grid(model, o.steps, o.spacing, o.times)
     check_eta(model.abar, times, o.eta)
     check_seed(o.seed)
