@@ -36,21 +36,16 @@ def compiled(network: nn.Module) -> Padded:
 class PackedConv(nn.Module):
     """A convolution on a CPU that keeps its weights as oneDNN computes with them, instead of rearranging them at every
     call: the same numbers, in half the time for one picture on a small map. Without gradients.
-
-    They are packed at the first call, for its batch and its map; others are right too, if not as fast.
     """
 
     def __init__(self, conv: nn.Conv2d):
         super().__init__()
-        self.weight, self.bias, self.padding = conv.weight, conv.bias, conv.padding
+        self.bias, self.padding = conv.bias, conv.padding
         self.how = [list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups]
-        self.packed = None
+        self.weight = torch.ops.mkldnn._reorder_convolution_weight(conv.weight.detach(), *self.how, [])
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.packed is None:
-            self.packed = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *self.how, list(x.shape))
-            self.weight = None  # held once
-        return torch.ops.mkldnn._convolution_pointwise(x, self.packed, self.bias, *self.how, "none", [], "")
+        return torch.ops.mkldnn._convolution_pointwise(x, self.weight, self.bias, *self.how, "none", [], "")
 
 
 def packed(network: nn.Module) -> nn.Module:

@@ -3,6 +3,7 @@
 The settings are the command line's to make, never made on import: a library leaves its host alone.
 """
 
+import contextlib
 import ctypes
 import os
 import re
@@ -24,6 +25,12 @@ def keep_memory() -> None:
     trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h
     for option, value in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 64 * 2**20)):
         mallopt(option, value)
+
+
+def return_memory() -> None:
+    """Give back, once, the pages that are free now: those of weights that were replaced are too small to use again."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def wait_politely() -> None:
