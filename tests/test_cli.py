@@ -223,7 +223,7 @@ def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path, folder: Path):
 # The rooms in import order: a file imports only files of the rows above it, or of its own row to the left.
 ROOMS = [
     "__init__ errors files machine together progress options paper schedule process noise",
-    "blocks unet lucidrains adapters model sampler inversion latent",
+    "blocks unet lucidrains adapters model sampler int8 inversion latent",
     "presets pictures published sources data album store config weights convert official foreign checkpoint",
     "features metrics train run",
     "plot job report judge verbs cli __main__",

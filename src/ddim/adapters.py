@@ -48,9 +48,10 @@ class PackedConv(nn.Module):
         return torch.ops.mkldnn._convolution_pointwise(x, self.weight, self.bias, *self.how, "none", [], "")
 
 
-def packed(network: nn.Module) -> nn.Module:
-    """The network, its convolutions replaced in place by packed ones; as it is where torch or the precision has none.
+def packed(network: nn.Module, least: int = 2**16) -> nn.Module:
+    """The network, its large convolutions replaced in place by packed ones; as it is where torch has none.
 
+    Those with fewer than `least` weights are left alone: packed, they are slower.
     For the last moment before sampling: what is packed cannot be saved, moved or trained any more.
     """
     mkldnn = torch.ops.mkldnn
@@ -58,7 +59,8 @@ def packed(network: nn.Module) -> nn.Module:
         return network
     for module in list(network.modules()):
         for name, child in module.named_children():
-            if type(child) is nn.Conv2d and child.weight.dtype in (torch.float32, torch.bfloat16):
+            large = type(child) is nn.Conv2d and child.weight.numel() >= least
+            if large and child.weight.dtype in (torch.float32, torch.bfloat16):
                 setattr(module, name, PackedConv(child))
     return network
 

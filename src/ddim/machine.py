@@ -61,7 +61,7 @@ def fast_products() -> None:
 
 
 def precision_of(asked: str, device: str) -> str:
-    """fp32, bf16 or fp16, as asked; for "auto" bf16 where a kind of device multiplies it by itself, else fp32."""
+    """As asked; for "auto" bf16 where a kind of device multiplies it by itself, else fp32."""
     return asked if asked != "auto" else "bf16" if native_bf16(device) else "fp32"
 
 
@@ -71,6 +71,11 @@ def _cpuinfo() -> str:
         return Path("/proc/cpuinfo").read_text()
     except OSError:
         return ""
+
+
+def native_int8() -> bool:
+    """Whether the CPU multiplies bytes by itself."""
+    return bool(re.search(r"^flags\b.*\b(avx512_vnni|avx_vnni|amx_int8)\b", _cpuinfo(), re.MULTILINE))
 
 
 def native_bf16(device: str) -> bool:

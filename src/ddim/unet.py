@@ -133,7 +133,8 @@ class UNet(nn.Module):
     def enter(self, x: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """What the blocks work on: features of the pictures and of their times, (N, width, H', W') and (N, temb)."""
         c = self.config
-        x = F.pixel_unshuffle(x, c.patch).contiguous(memory_format=torch.channels_last)  # (N, C·patch², H', W')
+        x = F.pixel_unshuffle(x, c.patch) if c.patch > 1 else x  # (N, C·patch², H', W')
+        x = x.contiguous(memory_format=torch.channels_last)
         x = 2 * x - 1 if c.center_input_sample else x
         embedding = sinusoid(
             index * c.time_scale, c.block_out_channels[0], c.flip_sin_to_cos, c.freq_shift
@@ -142,7 +143,8 @@ class UNet(nn.Module):
         return self.conv_in(x), temb
 
     def leave(self, x: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.conv_out(silu(self.conv_norm_out(x))), self.config.patch)
+        x = self.conv_out(silu(self.conv_norm_out(x)))
+        return F.pixel_shuffle(x, self.config.patch) if self.config.patch > 1 else x
 
 
 def _ddpm_init(module: nn.Module) -> None:

@@ -1,0 +1,70 @@
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import ddim
+from ddim import machine
+from ddim.errors import InputError
+from ddim.int8 import Int8Conv, quantised
+from ddim.sampler import end, generate, grid
+
+pytestmark = pytest.mark.skipif(not machine.native_int8(), reason="needs a CPU with VNNI")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("how", [{"padding": 1}, {"stride": 2, "bias": False}, {"kernel_size": 1}], ids=str)
+def test_the_convolution_is_that_of_the_rounded_numbers(dtype: torch.dtype, how: dict):
+    """Against bytes rounded here and convolved in float64; values outside the range are the nearest inside."""
+    generator = torch.Generator().manual_seed(0)
+    conv = nn.Conv2d(32, 48, **{"kernel_size": 3, **how}).requires_grad_(False)
+    low, high = -0.3, 4.1
+    x = (2 * torch.randn(3, 32, 9, 9, generator=generator)).to(dtype).to(memory_format=torch.channels_last)
+    y = Int8Conv(conv, low, high)(x)
+    step = (high - low) / 255
+    zero = round(-low / step)
+    rounded = ((x.double() / step + zero + 0.5).floor().clamp(0, 255) - zero) * step
+    steps = conv.weight.double().abs().amax((1, 2, 3), keepdim=True) / 127
+    weight = (conv.weight.double() / steps).round() * steps
+    bias = None if conv.bias is None else conv.bias.double()
+    expected = F.conv2d(rounded, weight, bias, conv.stride, conv.padding)
+    assert y.dtype == dtype
+    digits = {torch.float32: 1e-3, torch.bfloat16: 1e-2}[dtype]  # a value on the edge of two bytes may fall either way
+    torch.testing.assert_close(y.double(), expected, rtol=digits, atol=digits)
+
+
+def pictures(model, images) -> torch.Tensor:
+    with torch.no_grad():
+        return end(generate(model, images, grid(model, 20)))
+
+
+def test_digits_in_bytes_are_nearly_the_digits():
+    model, coarse = ddim.load("digits", "cpu"), quantised(ddim.load("digits", "cpu"))
+    inner = [module for module in coarse.network.modules() if isinstance(module, Int8Conv)]
+    assert len(inner) > 10
+    assert type(coarse.network.conv_in) is nn.Conv2d
+    difference = (pictures(coarse, range(16)) - pictures(model, range(16))).square().mean().sqrt()
+    assert 1e-4 < difference < 0.05  # of pixels in [-1, 1]
+
+
+def test_ranges_are_the_models_so_a_picture_is_the_same_in_any_batch():
+    model = quantised(ddim.load("digits", "cpu"))
+    again = quantised(replace(ddim.load("digits", "cpu")))
+    together = pictures(model, range(6))
+    torch.testing.assert_close(pictures(again, range(6)), together)
+    torch.testing.assert_close(pictures(model, [4]), together[4:5], rtol=0, atol=0.05)
+
+
+def test_the_command_line(ddim_cli):
+    result = ddim_cli("sample", "digits", "--n", 2, "--steps", 2, "--precision", "int8", "--out", "out")
+    assert "digits: on cpu in int8" in result.stdout, result.stderr
+
+
+def test_a_cpu_without_bytes_is_told(monkeypatch):
+    from ddim.verbs import ready
+
+    monkeypatch.setattr(machine, "_cpuinfo", lambda: "flags : fma avx2")
+    with pytest.raises(InputError, match="int8 needs a CPU"):
+        ready(ddim.load("digits", "cpu"), "int8")
