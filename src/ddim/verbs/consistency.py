@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddim.errors import InputError
-from ddim.verbs import Counted, OnModel, Spacing, batches_of, opened, parse
+from ddim.verbs import Counted, OnModel, Precision, Spacing, batches_of, opened, parse
 
 SHOWN = 12  # pictures in the figure
 
@@ -24,6 +24,8 @@ class Consistency(OnModel):
     """Picture k of a seed is the same whatever n and the batch size."""
     out: Path = Path("consistency")
     """Folder to write."""
+    precision: Precision = "fp32"
+    """Arithmetic of the network: in less, distances between pictures that are close lose digits."""
 
 
 def main(args: Sequence[str]) -> None:
