@@ -48,7 +48,7 @@ def as_sampled(model, dtype: str, compile: bool = False):
     """The model as our command line samples it."""
     from ddim.verbs import ready
 
-    return ready(model, {"float32": "fp32", "bfloat16": "bf16"}[dtype], compile)
+    return ready(model, {"float32": "fp32", "bfloat16": "bf16"}.get(dtype, dtype), compile)
 
 
 def share(o: Namespace) -> Callable[[Path], None]:

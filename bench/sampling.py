@@ -23,6 +23,7 @@ def contenders(o: Namespace) -> list[Contender]:
         Contender("diffusers, float32", lambda: diffusers(o), missing=absent),
         Contender("ddim, float32", lambda: ours(o), ours=True),
         Contender("ddim, bfloat16", lambda: ours(o, "bfloat16"), ours=True, dtype="bfloat16"),
+        Contender("ddim, int8", lambda: ours(o, "int8"), ours=True, dtype="bfloat16", missing=bytes_missing(o)),
     ]
     if not o.device.startswith("cuda"):
         return found
@@ -33,6 +34,12 @@ def contenders(o: Namespace) -> list[Contender]:
         Contender("diffusers, bfloat16, compiled", lambda: diffusers(o, "bfloat16", True), missing=absent, **half),
         Contender("ddim, bfloat16, compiled", lambda: ours(o, "bfloat16", True), ours=True, **half),
     ]
+
+
+def bytes_missing(o: Namespace) -> str:
+    from ddim.machine import native_int8
+
+    return "" if o.device == "cpu" and native_int8() else "needs a CPU with VNNI"
 
 
 def official(o: Namespace) -> Player:
@@ -83,7 +90,8 @@ def ours(o: Namespace, dtype: str = "float32", compiled: bool = False) -> Player
         ddim.sample(model, n=o.pictures, steps=o.steps)
         return {"outside": 1 - (inside.seconds - before) / (time.perf_counter() - start)} if inside else {}
 
-    return Player(turn, lambda: networks.answer(network, o, o.pictures, dtype), o.device)
+    asked = "bfloat16" if dtype == "int8" else dtype  # what the network takes and gives
+    return Player(turn, lambda: networks.answer(network, o, o.pictures, asked), o.device)
 
 
 def stopwatch(network) -> Namespace:
