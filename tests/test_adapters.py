@@ -8,7 +8,9 @@ from torch import nn
 
 import ddim
 from ddim.adapters import DeepCache, PackedConv, Padded, compiled, packed
+from ddim.data import to_uint8
 from ddim.lucidrains import LucidConfig, LucidUNet
+from ddim.verbs import ready
 
 SMALL = {"sample_size": 8, "in_channels": 1, "out_channels": 1, "dim": 8, "init_dim": 8, "block_out_channels": (8, 16)}
 SMALL |= {"full_attention": (False, True), "heads": (2, 2), "head_dims": (4, 4)}
@@ -106,6 +108,13 @@ def test_packed_convolutions_compute_the_same(dtype: torch.dtype, kind: str):
         with torch.no_grad():
             digits = {torch.float32: 1e-4, torch.bfloat16: 2e-2}[dtype]
             torch.testing.assert_close(fast(x, index), plain(x, index), rtol=digits, atol=digits)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_picture_is_the_same_in_any_batch_whatever_the_precision(precision: str):
+    model = ready(ddim.load("digits", "cpu"), precision)
+    together, alone = (to_uint8(ddim.sample(model, n=7, steps=10, batch_size=size)).int() for size in (7, 2))
+    assert (together - alone).abs().max() <= 1
 
 
 def test_a_cache_renewed_at_every_call_is_the_network():

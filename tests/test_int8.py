@@ -7,6 +7,7 @@ from torch import nn
 
 import ddim
 from ddim import machine
+from ddim.data import to_uint8
 from ddim.errors import InputError
 from ddim.int8 import Int8Conv, quantised
 from ddim.sampler import end, generate, grid
@@ -54,7 +55,7 @@ def test_ranges_are_the_models_so_a_picture_is_the_same_in_any_batch():
     again = quantised(replace(ddim.load("digits", "cpu")))
     together = pictures(model, range(6))
     torch.testing.assert_close(pictures(again, range(6)), together)
-    torch.testing.assert_close(pictures(model, [4]), together[4:5], rtol=0, atol=0.05)
+    assert (to_uint8(pictures(model, [4])).int() - to_uint8(together[4:5]).int()).abs().max() <= 1
 
 
 def test_the_command_line(ddim_cli):
