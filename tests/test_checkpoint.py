@@ -66,6 +66,13 @@ def test_diffusers_opens_it_and_draws_the_same_pictures(tmp_path: Path, spacing:
     torch.testing.assert_close(ours.permute(0, 2, 3, 1) / 2 + 0.5, torch.from_numpy(theirs), rtol=0, atol=1e-4)
 
 
+def test_who_may_read_other_files_may_read_the_weights(tmp_path: Path):
+    plain = tmp_path / "plain"
+    plain.touch()
+    weights = checkpoint.save(tiny_model(), tmp_path / "model") / checkpoint.WEIGHTS
+    assert weights.stat().st_mode == plain.stat().st_mode
+
+
 def test_half_precision_weights_are_half_the_size(tmp_path: Path):
     model = tiny_model()
     whole = checkpoint.save(model, tmp_path / "a") / WEIGHTS

@@ -22,6 +22,9 @@ def replacing(path: Path) -> Iterator[Path]:
         yield part
         with open(part, "rb") as file:
             os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        part.chmod(0o666 & ~mask)  # safetensors lets only the owner read what it writes
         os.replace(part, path)
     except Exception as error:
         raise refused(path, error) from error

@@ -1,0 +1,54 @@
+"""The models that come with the package."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+import ddim
+from ddim import checkpoint, data, features, metrics
+
+CIFAR = Path(__file__).parents[2] / "shared" / "data" / "cifar10" / "test.parquet"
+
+
+@pytest.mark.parametrize(("name", "most"), [("digits", 1e6), ("cifar10", 12e6)])
+def test_bundled_models_are_small_and_tell_how_they_came_about(name: str, most: float):
+    folder = checkpoint.bundled()[name]
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < most
+    with safe_open(folder / checkpoint.WEIGHTS, "pt") as weights:
+        assert all(weights.get_tensor(key).dtype == torch.float16 for key in weights.keys())  # noqa: SIM118
+    card = (folder / "README.md").read_text()
+    for word in ("ddim train", "images", "minutes"):
+        assert word in card
+    assert not Path(json.loads((folder / "model_index.json").read_text())["ddim"]["data"]).is_absolute()
+
+
+def test_samples_of_cifar10_are_smooth_and_colourful_as_pictures_are():
+    """Neighbouring pixels of CIFAR-10 correlate by 0.95, and its colours by about 0.9; those of noise by 0."""
+    model = ddim.load("cifar10", "cpu")
+    images = ddim.sample(model, n=16, steps=10, spacing="quadratic", clip=True)
+    assert images.shape == (16, 3, 32, 32)
+    beside = torch.corrcoef(torch.stack([images[..., 1:].flatten(), images[..., :-1].flatten()]))[0, 1]
+    assert beside > 0.8
+    assert images.std() > 0.3
+    assert len({tuple(image.mean((1, 2)).sign().tolist()) for image in images}) > 1
+
+
+@pytest.mark.skipif(not CIFAR.exists(), reason="needs the CIFAR-10 test pictures beside the checkout")
+def test_samples_of_cifar10_are_nearer_to_cifar10_than_noised_pictures_are():
+    """By the bundled features. Uniform noise is at 31, half resolution at 3.2."""
+    network = features.find("cifar10-small", torch.device("cpu"))
+    real = data.load(data.find(str(CIFAR), 32, 3))
+    model = ddim.load("cifar10", "cpu")
+    made = data.to_uint8(ddim.sample(model, n=400, steps=10, spacing="quadratic", clip=True))
+    noised = (
+        (real[:400].float() + 40 * torch.randn(400, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+        .clamp(0, 255)
+        .byte()
+    )
+    statistics = [metrics.statistics(network, pictures) for pictures in (real[2000:4000], made, noised)]
+    ours, theirs = (metrics.fid(statistics[0], other) for other in statistics[1:])
+    assert ours < theirs
