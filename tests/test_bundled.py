@@ -29,7 +29,7 @@ def test_bundled_models_are_small_and_tell_how_they_came_about(name: str, most: 
 def test_samples_of_cifar10_are_smooth_and_colourful_as_pictures_are():
     """Neighbouring pixels of CIFAR-10 correlate by 0.95, and its colours by about 0.9; those of noise by 0."""
     model = ddim.load("cifar10", "cpu")
-    images = ddim.sample(model, n=16, steps=10, spacing="quadratic", clip=True)
+    images = ddim.sample(model, n=16, steps=10, spacing="quadratic")
     assert images.shape == (16, 3, 32, 32)
     beside = torch.corrcoef(torch.stack([images[..., 1:].flatten(), images[..., :-1].flatten()]))[0, 1]
     assert beside > 0.8
@@ -43,7 +43,7 @@ def test_samples_of_cifar10_are_nearer_to_cifar10_than_noised_pictures_are():
     network = features.find("cifar10-small", torch.device("cpu"))
     real = data.load(data.find(str(CIFAR), 32, 3))
     model = ddim.load("cifar10", "cpu")
-    made = data.to_uint8(ddim.sample(model, n=400, steps=10, spacing="quadratic", clip=True))
+    made = data.to_uint8(ddim.sample(model, n=400, steps=10, spacing="quadratic"))
     noised = (
         (real[:400].float() + 40 * torch.randn(400, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
         .clamp(0, 255)
