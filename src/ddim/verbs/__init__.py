@@ -34,8 +34,8 @@ class OnModel:
     device: str | None = None
     """cpu, cuda, cuda:1, mps…; by default a GPU where there is one."""
     precision: Precision = "auto"
-    """Arithmetic of the network: auto is bf16 where the device multiplies it by itself, else fp32. int8 is bf16 with
-    8-bit convolutions, on a CPU: faster for large networks."""
+    """Arithmetic of the network: auto is bf16 where the device multiplies it by itself, else fp32. int8 is auto
+    with 8-bit convolutions, on a CPU: faster for large networks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +64,6 @@ def ready(model, precision: Precision, compile: bool = False):
     """A model for sampling and nothing else, its network in a precision and compiled, or packed on a CPU, in place."""
     from dataclasses import replace
 
-    import torch
-
     from ddim import checkpoint
     from ddim.adapters import compiled, packed
     from ddim.int8 import quantised
@@ -78,7 +76,7 @@ def ready(model, precision: Precision, compile: bool = False):
         raise InputError("precision int8 needs a CPU that multiplies bytes (VNNI); choose auto")
     # What a model is called by is computed from its weights before they are rounded.
     info = {**model.info, "fingerprint": checkpoint.fingerprint(model), "precision": name}
-    model.to(dtype=PRECISIONS.get(name, torch.bfloat16))
+    model.to(dtype=PRECISIONS[precision_of("auto", kind) if name == "int8" else name])
     if name == "int8":
         quantised(model)
     if compile:
