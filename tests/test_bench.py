@@ -130,7 +130,7 @@ def test_sampling(tmp_path: Path):
     assert result.returncode == 0, result.stderr
     assert "left out: official, float32" in result.stdout
     found = json.loads((tmp_path / "numbers.json").read_text())["contenders"]
-    assert set(found) == {"diffusers, float32", "ddim, float32", "ddim, bfloat16"}
+    assert set(found) - {"ddim, int8"} == {"diffusers, float32", "ddim, float32", "ddim, bfloat16"}
     assert 0 < found["ddim, float32"]["apart"] < 1e-4 < found["ddim, bfloat16"]["apart"] < 0.3
     assert 0 < found["ddim, float32"]["told"][0]["outside"] < 1
 
