@@ -35,7 +35,7 @@ def compiled(network: nn.Module) -> Padded:
 
 class PackedConv(nn.Module):
     """A convolution on a CPU that keeps its weights as oneDNN computes with them, instead of rearranging them at every
-    call: the same numbers, in half the time for one picture on a small map. Without gradients.
+    call: the same numbers, sooner, above all for few pictures on small maps. Without gradients.
     """
 
     def __init__(self, conv: nn.Conv2d):
