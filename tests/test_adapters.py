@@ -7,7 +7,8 @@ from conftest import tiny_network
 from torch import nn
 
 import ddim
-from ddim.adapters import DeepCache, PackedConv, Padded, compiled, packed
+from ddim.adapters import DeepCache, Folded, PackedConv, Padded, compiled, folded, packed
+from ddim.blocks import doubled
 from ddim.data import to_uint8
 from ddim.lucidrains import LucidConfig, LucidUNet
 from ddim.verbs import ready
@@ -108,6 +109,17 @@ def test_packed_convolutions_compute_the_same(dtype: torch.dtype, kind: str):
         with torch.no_grad():
             digits = {torch.float32: 1e-4, torch.bfloat16: 2e-2}[dtype]
             torch.testing.assert_close(fast(x, index), plain(x, index), rtol=digits, atol=digits)
+
+
+def test_a_folded_network_computes_the_same_and_is_folded_before_it_is_rounded():
+    network = tiny_network().requires_grad_(False)
+    x, index = torch.randn(3, 1, 8, 8), torch.tensor([3, 500, 900])
+    expected = network(x, index)
+    kernel = doubled(network.up_blocks[0].upsamplers[0].conv.weight)
+    torch.testing.assert_close(folded(network)(x, index), expected, rtol=0, atol=0)
+    made = network.up_blocks[0].upsamplers[0]
+    assert isinstance(made, Folded)
+    assert torch.equal(network.to(torch.bfloat16).up_blocks[0].upsamplers[0].weight, kernel.bfloat16())
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

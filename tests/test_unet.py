@@ -5,6 +5,7 @@ import torch
 from conftest import tiny_network
 from diffusers import UNet2DModel
 
+from ddim.blocks import Upsample
 from ddim.errors import InputError
 from ddim.presets import PRESETS
 from ddim.train import build, unet_config
@@ -67,13 +68,31 @@ def test_activations_stay_channels_last():
     seen = []
     network = tiny_network(channels=3)
     for module in network.modules():
-        if isinstance(module, torch.nn.Conv2d | torch.nn.GroupNorm):
+        if isinstance(module, torch.nn.Conv2d | torch.nn.GroupNorm | Upsample):
             module.register_forward_hook(
                 lambda m, i, out: seen.append(out.is_contiguous(memory_format=torch.channels_last))
             )
     network(torch.randn(2, 3, 8, 8), torch.tensor([3, 900]))
     assert len(seen) > 20
     assert all(seen)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 4)])
+def test_upsampling_is_doubling_and_then_a_convolution(size: tuple[int, int]):
+    """The folded sums, values and gradients, against the two operations they replace."""
+    generator = torch.Generator().manual_seed(0)
+    up = Upsample(6).double()
+    torch.nn.init.normal_(up.conv.bias, generator=generator)
+    x = torch.randn(2, 6, *size, generator=generator, dtype=torch.float64, requires_grad=True)
+    expected = up.conv(x.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    folded = up(x, None)
+    torch.testing.assert_close(folded, expected)
+    over = torch.randn(expected.shape, generator=generator, dtype=torch.float64)
+    wanted = (x, up.conv.weight, up.conv.bias)
+    for a, b in zip(
+        torch.autograd.grad(folded, wanted, over), torch.autograd.grad(expected, wanted, over), strict=True
+    ):
+        torch.testing.assert_close(a, b)
 
 
 def test_patches_are_the_network_on_rearranged_pixels():

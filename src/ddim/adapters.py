@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ddim.blocks import Upsample, doubled
 from ddim.unet import UNet
 
 
@@ -33,6 +34,29 @@ def compiled(network: nn.Module) -> Padded:
     return Padded(torch.compile(network, mode="reduce-overhead" if cuda else "default", dynamic=False))
 
 
+class Folded(nn.Module):
+    """An `Upsample` on a CPU that keeps the kernel it computes with, instead of adding it up at every call."""
+
+    def __init__(self, upsample: Upsample):
+        super().__init__()
+        self.bias = upsample.conv.bias
+        self.weight = nn.Parameter(doubled(upsample.conv.weight.detach()), requires_grad=False)
+
+    def forward(self, x: Tensor, temb: Tensor) -> Tensor:
+        return F.conv_transpose2d(x, self.weight, self.bias, stride=2, padding=1)
+
+
+def folded(network: nn.Module) -> nn.Module:
+    """The network, its upsampling replaced in place by kernels made once: before it is rounded, so that they are sums
+    of its weights and not of rounded ones. What is folded cannot be saved or trained any more.
+    """
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if type(child) is Upsample:
+                setattr(module, name, Folded(child))
+    return network
+
+
 class PackedConv(nn.Module):
     """A convolution on a CPU that keeps its weights as oneDNN computes with them, instead of rearranging them at every
     call: the same numbers, sooner, above all for few pictures on small maps. Without gradients.
@@ -52,8 +76,9 @@ def packed(network: nn.Module, least: int = 2**16) -> nn.Module:
     """The network, its large convolutions replaced in place by packed ones; as it is where torch has none.
 
     Those with fewer than `least` weights are left alone: packed, they are slower.
-    For the last moment before sampling: what is packed cannot be saved, moved or trained any more.
+    For the last moment before sampling: what is packed cannot be saved, moved or trained any more. It is folded too.
     """
+    folded(network)
     mkldnn = torch.ops.mkldnn
     if not hasattr(mkldnn, "_convolution_pointwise") or not hasattr(mkldnn, "_reorder_convolution_weight"):
         return network

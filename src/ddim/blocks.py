@@ -186,10 +186,20 @@ class Downsample(nn.Module):
         return self.conv(x if any(self.conv.padding) else F.pad(x, (0, 1, 0, 1)))
 
 
+def doubled(weight: Tensor) -> Tensor:
+    """The kernel (C_in, C_out, 4, 4) that makes a transposed convolution of stride 2 the same as doubling a map and
+    then convolving it with `weight` (C_out, C_in, 3, 3). Each output sees 2×2 inputs through sums of the weights,
+    rather than 3×3 copies of them: 4/9 of the products.
+    """
+    return F.avg_pool2d(weight.flip(2, 3).transpose(0, 1), 2, stride=1, padding=1, divisor_override=1)
+
+
 class Upsample(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor, temb: Tensor) -> Tensor:
-        return self.conv(double(x))
+        if x.device.type != "cpu":  # where the gain was not measured
+            return self.conv(double(x))
+        return F.conv_transpose2d(x, doubled(self.conv.weight), self.conv.bias, stride=2, padding=1)

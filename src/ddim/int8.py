@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ddim.adapters import folded
 from ddim.model import Model
 from ddim.noise import normal
 from ddim.sampler import grid, walk
@@ -56,7 +57,8 @@ class Int8Conv(nn.Module):
 
 @torch.no_grad()
 def quantised(model: Model) -> Model:
-    """The model, the inner convolutions of its network replaced in place by 8-bit ones."""
+    """The model, the inner convolutions of its network replaced in place by 8-bit ones, its upsampling folded."""
+    folded(model.network)
     convs = {
         name: module
         for name, module in model.network.named_modules()

@@ -65,7 +65,7 @@ def ready(model, precision: Precision, compile: bool = False):
     from dataclasses import replace
 
     from ddim import checkpoint
-    from ddim.adapters import compiled, packed
+    from ddim.adapters import compiled, folded, packed
     from ddim.int8 import quantised
     from ddim.machine import fast_products, native_int8, precision_of, return_memory
     from ddim.model import PRECISIONS
@@ -76,6 +76,8 @@ def ready(model, precision: Precision, compile: bool = False):
         raise InputError("precision int8 needs a CPU that multiplies bytes (VNNI); choose auto")
     # What a model is called by is computed from its weights before they are rounded.
     info = {**model.info, "fingerprint": checkpoint.fingerprint(model), "precision": name}
+    if kind == "cpu":
+        folded(model.network)
     model.to(dtype=PRECISIONS[precision_of("auto", kind) if name == "int8" else name])
     if name == "int8":
         quantised(model)
