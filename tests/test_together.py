@@ -15,6 +15,7 @@ from test_train import OPTIONS, TINY, fit, losses
 from ddim import checkpoint, plot
 from ddim.data import to_uint8
 from ddim.sampler import sample
+from ddim.verbs import ready
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--", "ddim"]
 ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
@@ -98,5 +99,5 @@ def test_sampling_that_loses_a_process_goes_on(tmp_path: Path):
     kept = [path for path, when in made.items() if path.stat().st_mtime_ns == when]
     assert len(kept) >= len(made) // 8 * 8 - 8  # all but those of a batch that was being written
     pictures = torch.stack([plot.read(out / f"{k:05d}.png") for k in range(150)])
-    assert torch.equal(pictures, to_uint8(sample(tiny_model(), n=150, steps=60, eta=1.0, batch_size=8)))
+    assert torch.equal(pictures, to_uint8(sample(ready(tiny_model(), "fp32"), n=150, steps=60, eta=1.0, batch_size=8)))
     assert not list(out.rglob(".*.part*"))

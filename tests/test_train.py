@@ -19,6 +19,7 @@ from conftest import command, environment, refused, tiny_network
 from PIL import Image
 
 from ddim import data, schedule, train
+from ddim.files import held
 from ddim.presets import PRESETS
 from ddim.process import marginal
 
@@ -285,6 +286,12 @@ def test_resume_is_refused(tmp_path: Path, ddim_cli, unbroken: Path):
     refused(ddim_cli(*resume, "--ch", "16"), "--ch 16 contradicts")
     refused(ddim_cli("train", "cifar10", "--out", unbroken, "--resume"), "begun with preset digits, not cifar10")
     refused(ddim_cli("train", "digits", "--out", unbroken), "already holds a run; pass --resume")
+
+
+def test_two_trainings_in_one_folder_are_refused(tmp_path: Path, ddim_cli):
+    with held(tmp_path / "run"):
+        refused(ddim_cli("train", "digits", "--out", "run", *OPTIONS), "run: another process works in it")
+    assert ddim_cli("train", "digits", "--out", "run", *OPTIONS).returncode == 0
 
 
 def test_a_truncated_state_is_refused(tmp_path: Path, ddim_cli, unbroken: Path):

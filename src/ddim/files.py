@@ -82,3 +82,28 @@ def folder(path: Path) -> Path:
     except OSError as error:
         raise refused(path, error) from error
     return path
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold the folder `path` against other processes that ask for it: they get an InputError.
+
+    The system lets go of it when the process ends, however it ends. Without effect where folders cannot be locked.
+    """
+    try:
+        import fcntl
+
+        at = os.open(folder(path), os.O_RDONLY)
+    except (ImportError, OSError):  # Windows
+        yield
+        return
+    try:
+        fcntl.flock(at, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(f"{path}: another process works in it; wait for its end, or name another folder") from None
+    except OSError:  # a file system without locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(at)

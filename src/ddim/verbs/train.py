@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
 from pathlib import Path
@@ -71,7 +72,7 @@ def train(
     import torch
 
     from ddim import data, plot, sampler
-    from ddim.files import folder, writable
+    from ddim.files import folder, held, writable
     from ddim.run import Run, check, train
     from ddim.together import together
 
@@ -89,7 +90,7 @@ def train(
             return " before the first step; start anew"
         return f" at step {run.state.step}; go on from step {run.kept()} with: {resuming(name, out)}"
 
-    with together(lost):
+    with together(lost), held(out) if accelerator.is_main_process else nullcontext():
         with accelerator.local_main_process_first():  # what it decodes, the others of the machine find in the cache
             pictures = data.load(source)
         if accelerator.is_main_process:
