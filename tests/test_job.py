@@ -17,6 +17,7 @@ from conftest import command, environment, refused, tiny_model
 from ddim import checkpoint, job
 from ddim.data import to_uint8
 from ddim.sampler import sample
+from ddim.verbs import ready
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_a_killed_job_goes_on_to_the_same_file(run, tmp_path):
     assert whole == broken
     with np.load(tmp_path / "whole" / "pictures.npz") as file:
         pictures = torch.from_numpy(file["arr_0"]).permute(0, 3, 1, 2)
-    expected = to_uint8(sample(tiny_model(), n=150, steps=60, eta=1.0, batch_size=8))
+    expected = to_uint8(sample(ready(tiny_model(), "fp32"), n=150, steps=60, eta=1.0, batch_size=8))
     assert torch.equal(pictures, expected)
     refused(
         subprocess.run(
