@@ -72,6 +72,21 @@ class PackedConv(nn.Module):
         return torch.ops.mkldnn._convolution_pointwise(x, self.weight, self.bias, *self.how, "none", [], "")
 
 
+class PackedUpsample(nn.Module):
+    """The same for a folded upsampling."""
+
+    HOW = ([1, 1], [0, 0], [2, 2], [1, 1], 1)  # padding, output padding, stride, dilation, groups
+
+    def __init__(self, upsample: Folded):
+        super().__init__()
+        self.bias, weight = upsample.bias, upsample.weight.detach()
+        self.weight = torch.ops.mkldnn._reorder_convolution_transpose_weight(weight, *self.HOW, [])
+
+    def forward(self, x: Tensor, temb: Tensor) -> Tensor:
+        how = (*self.HOW, "none", [], "")
+        return torch.ops.mkldnn._convolution_transpose_pointwise(x, self.weight, self.bias, *how)
+
+
 def packed(network: nn.Module, least: int = 2**16) -> nn.Module:
     """The network, its large convolutions replaced in place by packed ones; as it is where torch has none.
 
@@ -79,14 +94,15 @@ def packed(network: nn.Module, least: int = 2**16) -> nn.Module:
     For the last moment before sampling: what is packed cannot be saved, moved or trained any more. It is folded too.
     """
     folded(network)
-    mkldnn = torch.ops.mkldnn
-    if not hasattr(mkldnn, "_convolution_pointwise") or not hasattr(mkldnn, "_reorder_convolution_weight"):
+    uses = [f"_convolution{kind}_pointwise" for kind in ("", "_transpose")]
+    uses += [f"_reorder_convolution{kind}_weight" for kind in ("", "_transpose")]
+    if not all(hasattr(torch.ops.mkldnn, name) for name in uses):
         return network
     for module in list(network.modules()):
         for name, child in module.named_children():
-            large = type(child) is nn.Conv2d and child.weight.numel() >= least
-            if large and child.weight.dtype in (torch.float32, torch.bfloat16):
-                setattr(module, name, PackedConv(child))
+            pack = {nn.Conv2d: PackedConv, Folded: PackedUpsample}.get(type(child))
+            if pack and child.weight.numel() >= least and child.weight.dtype in (torch.float32, torch.bfloat16):
+                setattr(module, name, pack(child))
     return network
 
 
