@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
 from pathlib import Path
@@ -90,12 +90,13 @@ def train(
             return " before the first step; start anew"
         return f" at step {run.state.step}; go on from step {run.kept()} with: {resuming(name, out)}"
 
-    with together(lost), held(out) if accelerator.is_main_process else nullcontext():
+    with together(lost), ExitStack() as stack:
         with accelerator.local_main_process_first():  # what it decodes, the others of the machine find in the cache
             pictures = data.load(source)
         if accelerator.is_main_process:
             parameters = sum(p.numel() for p in run.model.network.parameters())
             how = f"on {accelerator.device.type} in {'bf16' if accelerator.mixed_precision == 'bf16' else 'fp32'}"
+            stack.enter_context(held(out))
             print(f"{len(pictures):,} pictures, {parameters / 1e6:.2f} M parameters, {how}: {out}", flush=True)
         if resume:
             run.resume(accelerator.is_main_process)
