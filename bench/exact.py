@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ddim import data, features, metrics, schedule
+from ddim.errors import InputError
 from ddim.judge import SMALL
 from ddim.process import Prediction, from_x0
 from ddim.sampler import chunks, end, generate, grid
@@ -83,8 +84,19 @@ def main() -> None:
     parser.add_argument("--directions", type=int, default=384, help="in which they have covariances (384)")
     parser.add_argument("--n", type=int, default=1000, help="pictures a cell")
     parser.add_argument("--steps", type=int, nargs="+", default=[10, 20, 50, 100])
-    parser.add_argument("--eta", nargs="+", default=["0", "0.2", "0.5", "1", "hat"])
+    parser.add_argument("--eta", type=eta, nargs="+", default=[0.0, 0.2, 0.5, 1.0, "hat"])
     o = parser.parse_args()
+    try:
+        measure(o)
+    except InputError as error:
+        parser.error(str(error))
+
+
+def eta(text: str) -> float | str:
+    return text if text == "hat" else float(text)
+
+
+def measure(o: argparse.Namespace) -> None:
     shape = (1, 8, 8) if o.data == "digits" else (3, 32, 32)
     model = Mixture(data.to_float(data.load(data.find(o.data, shape[1], shape[0]))), o.components, o.directions)
     judge = features.find(SMALL[shape])
@@ -96,9 +108,8 @@ def main() -> None:
     print(f"{o.n} pictures a cell; FID (KID × 1000) by {judge.name}; {o.n} of the mixture itself are ", end="")
     print(f"at {metrics.fid(real, known(model.draw(o.n, seed=2))):.4f}\n", flush=True)
     rows = []
-    for name in o.eta:
-        eta = name if name == "hat" else float(name)
-        rows.append(["σ̂" if name == "hat" else f"η = {name}"])
+    for eta in o.eta:
+        rows.append(["σ̂" if eta == "hat" else f"η = {eta:g}"])
         for steps in o.steps:
             times = grid(model, steps, "quadratic")
             found = known(torch.cat([end(generate(model, k, times, eta)) for k in chunks(o.n, 250)]))
