@@ -12,7 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from ddim.machine import keep_memory, wait_politely
+from ddim.system.machine import keep_memory, wait_politely
 
 
 def main() -> None:
@@ -30,11 +30,11 @@ def main() -> None:
 
 def measure(o: argparse.Namespace) -> None:
     import ddim
-    from ddim import job
-    from ddim.adapters import DeepCache
-    from ddim.judge import Judge
-    from ddim.sampler import grid
-    from ddim.verbs import ready
+    from ddim.cli.commands import ready
+    from ddim.diffusion.sampling import grid
+    from ddim.evaluation.reference import Judge
+    from ddim.jobs import sampling as job
+    from ddim.networks.acceleration.convolutions import DeepCache
 
     model = ddim.load(o.model)
     judge = Judge(model, o.reference or model.info["data"], "", o.n, "")

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 
 from player import Player, play
 
-from ddim.progress import progress
+from ddim.system.progress import progress
 
 SAME = 1e-3  # how far float32 outputs may be apart, as a share of the first one's root mean square
 

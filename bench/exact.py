@@ -12,11 +12,13 @@ import contest
 import torch
 from torch import Tensor
 
-from ddim import data, features, metrics, schedule
+from ddim.diffusion import schedule
+from ddim.diffusion.process import Prediction, from_x0
+from ddim.diffusion.sampling import chunks, end, generate, grid
 from ddim.errors import InputError
-from ddim.judge import SMALL
-from ddim.process import Prediction, from_x0
-from ddim.sampler import chunks, end, generate, grid
+from ddim.evaluation import features, metrics
+from ddim.evaluation.reference import SMALL
+from ddim.images import batches as data
 
 REAL = 20_000  # samples of the mixture that the others are held against
 

@@ -23,7 +23,7 @@ def checkout(text: str) -> Path:
 
 def preset(o: Namespace, name: str = "cifar10"):
     """The settings of a preset's network without dropout; of another width or size where `o` says so."""
-    from ddim.presets import PRESETS
+    from ddim.training.settings import PRESETS
 
     changes = {field: value for field in ("ch", "size") if (value := getattr(o, field, None))}
     return replace(PRESETS[name], dropout=0.0, **changes)
@@ -33,7 +33,7 @@ def build(p):
     """A model whose every weight is random: an untrained network predicts 0, which some arithmetic likes."""
     import torch
 
-    from ddim.train import build
+    from ddim.training.loop import build
 
     model = build(p)
     torch.manual_seed(0)
@@ -46,7 +46,7 @@ def build(p):
 
 def as_sampled(model, dtype: str, compile: bool = False):
     """The model as our command line samples it."""
-    from ddim.verbs import ready
+    from ddim.cli.commands import ready
 
     return ready(model, {"float32": "fp32", "bfloat16": "bf16"}.get(dtype, dtype), compile)
 
@@ -55,7 +55,8 @@ def share(o: Namespace) -> Callable[[Path], None]:
     """Writes the weights where every contender finds them: as a model folder, and as the official code's."""
 
     def write(folder: Path) -> None:
-        from ddim import checkpoint, official
+        from ddim.checkpoints import folders as checkpoint
+        from ddim.checkpoints.layouts import official
 
         model = build(preset(o))
         checkpoint.save(model, folder)

@@ -27,7 +27,7 @@ def play(prepare: Callable[[], Player], ours: bool) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
     if ours:  # as our command line does, before torch is loaded; the others run as shipped
-        from ddim.machine import keep_memory, wait_politely
+        from ddim.system.machine import keep_memory, wait_politely
 
         keep_memory()
         wait_politely()

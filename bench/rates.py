@@ -12,8 +12,8 @@ def flop(p) -> int:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from ddim.train import unet_config
-    from ddim.unet import UNet
+    from ddim.networks.unet import UNet
+    from ddim.training.loop import unet_config
 
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         UNet(unet_config(p))(torch.empty(1, p.channels, p.size, p.size), torch.zeros(1))

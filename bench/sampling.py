@@ -37,7 +37,7 @@ def contenders(o: Namespace) -> list[Contender]:
 
 
 def bytes_missing(o: Namespace) -> str:
-    from ddim.machine import native_int8
+    from ddim.system.machine import native_int8
 
     return "" if o.device == "cpu" and native_int8() else "needs a CPU with VNNI"
 

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddim import data
-from ddim.features import Small, save_small
+from ddim.evaluation.features import Small, save_small
+from ddim.images import batches as data
 
 HERE = Path(__file__).parent.parent / "src" / "ddim" / "features"
 

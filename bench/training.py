@@ -109,8 +109,8 @@ def ours(o: Namespace, dtype: str) -> Player:
 
     torch.set_flush_denormal(True)
     import ddim
-    from ddim.train import State, fit
-    from ddim.verbs.train import accelerate
+    from ddim.cli.commands.train import accelerate
+    from ddim.training.loop import State, fit
 
     precision = {"float32": "fp32", "bfloat16": "bf16"}[dtype]
     preset = replace(networks.preset(o), batch_size=o.batch_size, precision=precision)

@@ -1,9 +1,9 @@
 """A sampler is a step function: here second-order Adams–Bashforth in σ̄, which does in 20 steps what takes DDIM 50."""
 
 import ddim
-from ddim.noise import normal
-from ddim.process import marginal
-from ddim.sampler import end
+from ddim.diffusion.noise import normal
+from ddim.diffusion.process import marginal
+from ddim.diffusion.sampling import end
 
 
 def adams_bashforth(past, abar):

@@ -4,5 +4,5 @@ import ddim
 
 model = ddim.load("digits")
 images = ddim.sample(model, n=16, steps=20, eta=0.0, seed=0)  # (16, 1, 8, 8) in [-1, 1]
-ddim.plot.grid(images).save("digits.png")
+ddim.plots.grid(images).save("digits.png")
 print("digits.png")

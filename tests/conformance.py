@@ -12,8 +12,8 @@ import torch
 from oracle import Gaussian, Mixture
 from torch import Tensor
 
-from ddim import schedule
-from ddim.sampler import Step, ddim, end, stochastic, walk
+from ddim.diffusion import schedule
+from ddim.diffusion.sampling import Step, ddim, end, stochastic, walk
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddim import schedule
-from ddim.model import Model
-from ddim.unet import UNet, UNetConfig
+from ddim.diffusion import schedule
+from ddim.diffusion.model import Model
+from ddim.networks.unet import UNet, UNetConfig
 
 # Two test processes with two threads each would fight over two cores.
 torch.set_num_threads(1)

@@ -7,7 +7,7 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from ddim.process import Prediction, from_eps
+from ddim.diffusion.process import Prediction, from_eps
 
 
 @dataclass(frozen=True)

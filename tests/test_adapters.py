@@ -7,11 +7,11 @@ from conftest import tiny_network
 from torch import nn
 
 import ddim
-from ddim.adapters import DeepCache, Folded, PackedConv, Padded, compiled, folded, packed
-from ddim.blocks import doubled
-from ddim.data import to_uint8
-from ddim.lucidrains import LucidConfig, LucidUNet
-from ddim.verbs import ready
+from ddim.cli.commands import ready
+from ddim.images.batches import to_uint8
+from ddim.networks.acceleration.convolutions import DeepCache, Folded, PackedConv, Padded, compiled, folded, packed
+from ddim.networks.blocks import doubled
+from ddim.networks.lucidrains_unet import LucidConfig, LucidUNet
 
 SMALL = {"sample_size": 8, "in_channels": 1, "out_channels": 1, "dim": 8, "init_dim": 8, "block_out_channels": (8, 16)}
 SMALL |= {"full_attention": (False, True), "heads": (2, 2), "head_dims": (4, 4)}
@@ -75,7 +75,7 @@ def test_a_compiled_network_samples_the_same_pictures():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_a_walk_on_a_gpu_never_waits_for_it(eta: float):
-    from ddim.sampler import generate, grid
+    from ddim.diffusion.sampling import generate, grid
 
     model = ddim.load("digits", "cpu").to("cuda")
     fast = replace(model, network=compiled(model.network))

@@ -9,8 +9,8 @@ import pytest
 import torch
 from conftest import environment, tiny_network
 
-from ddim.train import unet_config
-from ddim.unet import UNet
+from ddim.networks.unet import UNet
+from ddim.training.loop import unet_config
 
 BENCH = Path(__file__).parents[1] / "bench"
 sys.path.append(str(BENCH))

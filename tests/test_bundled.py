@@ -8,7 +8,9 @@ import torch
 from safetensors import safe_open
 
 import ddim
-from ddim import checkpoint, data, features, metrics
+from ddim.checkpoints import folders as checkpoint
+from ddim.evaluation import features, metrics
+from ddim.images import batches as data
 
 CIFAR = Path(__file__).parents[2] / "shared" / "data" / "cifar10" / "test.parquet"
 

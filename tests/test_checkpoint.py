@@ -10,9 +10,10 @@ from diffusers.utils.torch_utils import randn_tensor
 from safetensors.torch import load_file, save_file
 
 import ddim
-from ddim import checkpoint, schedule
+from ddim.checkpoints import folders as checkpoint
+from ddim.diffusion import schedule
+from ddim.diffusion.model import Model
 from ddim.errors import InputError
-from ddim.model import Model
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 

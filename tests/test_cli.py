@@ -15,9 +15,9 @@ from conftest import refused, tiny_model
 from PIL import Image
 
 import ddim
-from ddim import checkpoint
-from ddim.cli import VERBS
-from ddim.data import to_uint8
+from ddim.checkpoints import folders as checkpoint
+from ddim.cli.main import VERBS
+from ddim.images.batches import to_uint8
 
 SOURCE = Path(ddim.__file__).parent
 
@@ -189,7 +189,7 @@ def test_the_command_line_keeps_its_memory():
     code = """
 import resource, sys
 import numpy as np
-from ddim.machine import keep_memory
+from ddim.system.machine import keep_memory
 if sys.argv[1] == "keep":
     keep_memory()
 np.ones(2**22)
@@ -253,6 +253,8 @@ def test_imports_go_one_way():
 
 def test_the_help_of_torch_free_modules_is_lazy():
     """`ddim.presets` and the options of every light verb come without torch."""
-    code = "import sys, ddim.presets, ddim.verbs.train, ddim.verbs.sample; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, ddim.presets, ddim.cli.commands.train, ddim.cli.commands.sample; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     assert torch.__version__

@@ -5,9 +5,9 @@ import torch
 from conformance import SAMPLERS, convergence, gaussian, gaussian_error, mixture, ode_error, order, starts
 from oracle import Gaussian, Mixture
 
-from ddim import schedule
-from ddim.noise import draws
-from ddim.sampler import walk
+from ddim.diffusion import schedule
+from ddim.diffusion.noise import draws
+from ddim.diffusion.sampling import walk
 
 every_sampler = pytest.mark.parametrize("name", SAMPLERS)
 every_spacing = pytest.mark.parametrize("spacing", schedule.SPACINGS)

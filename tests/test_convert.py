@@ -5,7 +5,9 @@ import torch
 from layouts import Improved, Lucid, Official, lucid_checkpoint, randomise
 
 import ddim
-from ddim import checkpoint, cli, schedule
+from ddim.checkpoints import folders as checkpoint
+from ddim.cli import main as cli
+from ddim.diffusion import schedule
 
 
 def run(capsys, *args: object) -> tuple[int, str, str]:

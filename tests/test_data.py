@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from ddim import data
 from ddim.errors import InputError
+from ddim.images import batches as data
 
 CIFAR = Path(__file__).parents[2] / "shared" / "data" / "cifar10" / "test.parquet"
 

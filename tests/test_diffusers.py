@@ -8,11 +8,14 @@ from layouts import randomise
 from safetensors.torch import save_file
 
 import ddim
-from ddim import checkpoint, config, schedule, weights
+from ddim.checkpoints import diffusers_config as config
+from ddim.checkpoints import folders as checkpoint
+from ddim.checkpoints import weights
+from ddim.diffusion import schedule
+from ddim.diffusion.model import Model
+from ddim.diffusion.sampling import end, stochastic, walk
 from ddim.errors import InputError
-from ddim.model import Model
-from ddim.sampler import end, stochastic, walk
-from ddim.unet import UNet
+from ddim.networks.unet import UNet
 
 diffusers = pytest.importorskip("diffusers")
 DDPM = {

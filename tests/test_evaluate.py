@@ -7,9 +7,14 @@ import pytest
 import torch
 from conftest import tiny_network
 
-from ddim import checkpoint, cli, data, features, metrics, paper, plot, report, schedule
-from ddim.metrics import Statistics
-from ddim.model import Model
+from ddim.checkpoints import folders as checkpoint
+from ddim.cli import main as cli
+from ddim.diffusion import schedule
+from ddim.diffusion.model import Model
+from ddim.evaluation import features, metrics, paper, report
+from ddim.evaluation.metrics import Statistics
+from ddim.images import batches as data
+from ddim.plots import sheets as plot
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from ddim import data, features
 from ddim.errors import InputError
-from ddim.features.inception import Inception, resize
+from ddim.evaluation import features
+from ddim.evaluation.features.inception import Inception, resize
+from ddim.images import batches as data
 
 CIFAR = Path(__file__).parents[2] / "shared" / "data" / "cifar10" / "test.parquet"
 

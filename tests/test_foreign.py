@@ -9,10 +9,14 @@ from layouts import Improved, Lucid, Official, lucid_checkpoint, randomise
 from safetensors.torch import save_file
 
 import ddim
-from ddim import checkpoint, config, convert, official, schedule
+from ddim.checkpoints import diffusers_config as config
+from ddim.checkpoints import folders as checkpoint
+from ddim.checkpoints import keys as convert
+from ddim.checkpoints.layouts import official
+from ddim.checkpoints.layouts.official import settings
+from ddim.diffusion import schedule
 from ddim.errors import InputError
-from ddim.official import settings
-from ddim.unet import UNetConfig
+from ddim.networks.unet import UNetConfig
 
 
 def differ(model, network, T: int = 1000) -> float:

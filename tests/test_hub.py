@@ -13,7 +13,8 @@ from huggingface_hub import constants
 from PIL import Image
 
 import ddim
-from ddim import checkpoint, cli
+from ddim.checkpoints import folders as checkpoint
+from ddim.cli import main as cli
 
 
 @pytest.fixture

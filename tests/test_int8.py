@@ -4,12 +4,12 @@ import torch.nn.functional as F
 from torch import nn
 
 import ddim
-from ddim import machine
-from ddim.data import to_uint8
+from ddim.cli.commands import ready
+from ddim.diffusion.sampling import end, generate, grid
 from ddim.errors import InputError
-from ddim.int8 import Int8Conv, quantised
-from ddim.sampler import end, generate, grid
-from ddim.verbs import ready
+from ddim.images.batches import to_uint8
+from ddim.networks.acceleration.int8 import Int8Conv, quantised
+from ddim.system import machine
 
 pytestmark = pytest.mark.skipif(not machine.native_int8(), reason="needs a CPU with VNNI")
 

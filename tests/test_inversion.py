@@ -5,13 +5,13 @@ import torch
 from conftest import tiny_model, tiny_network
 
 import ddim
-from ddim import schedule
+from ddim.diffusion import schedule
+from ddim.diffusion.inversion import Implicit, anderson
+from ddim.diffusion.model import Model
+from ddim.diffusion.noise import normal
+from ddim.diffusion.process import marginal
+from ddim.diffusion.sampling import end, walk
 from ddim.errors import InputError
-from ddim.inversion import Implicit, anderson
-from ddim.model import Model
-from ddim.noise import normal
-from ddim.process import marginal
-from ddim.sampler import end, walk
 
 
 def pictures(model: Model, n: int, dtype: torch.dtype) -> torch.Tensor:

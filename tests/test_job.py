@@ -14,10 +14,11 @@ import pytest
 import torch
 from conftest import command, environment, refused, tiny_model
 
-from ddim import checkpoint, job
-from ddim.data import to_uint8
-from ddim.sampler import sample
-from ddim.verbs import ready
+from ddim.checkpoints import folders as checkpoint
+from ddim.cli.commands import ready
+from ddim.diffusion.sampling import sample
+from ddim.images.batches import to_uint8
+from ddim.jobs import sampling as job
 
 
 @pytest.fixture

@@ -8,11 +8,12 @@ from conftest import tiny_model
 from oracle import Gaussian
 
 import ddim
-from ddim import latent, schedule
+from ddim.diffusion import latents as latent
+from ddim.diffusion import schedule
+from ddim.diffusion.noise import draws, normal
+from ddim.diffusion.process import from_eps, marginal
+from ddim.diffusion.sampling import end, stochastic
 from ddim.errors import InputError
-from ddim.noise import draws, normal
-from ddim.process import from_eps, marginal
-from ddim.sampler import end, stochastic
 
 
 def gaussian(T: int = 1000) -> Gaussian:

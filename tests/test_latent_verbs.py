@@ -14,12 +14,15 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import ddim
-from ddim import checkpoint, cli, data, plot
-from ddim.album import Album
+from ddim.checkpoints import folders as checkpoint
+from ddim.cli import main as cli
+from ddim.diffusion.noise import normal
 from ddim.errors import InputError
-from ddim.noise import normal
-from ddim.pictures import fit
-from ddim.store import Latents, writing
+from ddim.images import batches as data
+from ddim.images.image_set import fit
+from ddim.images.selection import Album
+from ddim.jobs.latent_files import Latents, writing
+from ddim.plots import sheets as plot
 
 
 @pytest.fixture

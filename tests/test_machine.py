@@ -2,8 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ddim import machine
-from ddim.blocks import GroupNorm, attend
+from ddim.networks.blocks import GroupNorm, attend
+from ddim.system import machine
 
 
 @pytest.fixture

@@ -3,9 +3,10 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from ddim import data, features, metrics
 from ddim.errors import InputError
-from ddim.metrics import Statistics
+from ddim.evaluation import features, metrics
+from ddim.evaluation.metrics import Statistics
+from ddim.images import batches as data
 
 
 class Linear:
@@ -71,7 +72,7 @@ def test_statistics_are_numpys_in_float64_whatever_the_batch_size():
 
 
 def test_a_set_too_large_for_memory_is_streamed(tmp_path):
-    from ddim import plot
+    from ddim.plots import sheets as plot
 
     x, network = pictures(23, size=8), Linear(64, 5)
     for k, picture in enumerate(x):

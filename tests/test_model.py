@@ -3,11 +3,11 @@ import torch
 from conftest import tiny_model, tiny_network
 from torch import nn
 
-from ddim import schedule
+from ddim.diffusion import schedule
+from ddim.diffusion.model import Model
+from ddim.diffusion.process import marginal
 from ddim.errors import InputError
-from ddim.model import Model
-from ddim.process import marginal
-from ddim.unet import UNet, UNetConfig
+from ddim.networks.unet import UNet, UNetConfig
 
 ABAR = schedule.linear()
 
@@ -77,7 +77,7 @@ def test_time_out_of_range(t: int):
 def test_public_names_are_what_they_were_after_every_import():
     """`ddim.sample` is the function, also once every module has been imported."""
     import ddim.cli
-    import ddim.verbs.sample
+    import ddim.cli.commands.sample
 
     for name in ("load", "sample", "walk", "encode", "decode", "slerp", "interpolate"):
         assert callable(getattr(ddim, name))

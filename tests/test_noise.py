@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from ddim.diffusion.noise import ahead, draws, normal
 from ddim.errors import InputError
-from ddim.noise import ahead, draws, normal
 
 SHAPE = (3, 8, 8)
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from ddim import schedule
-from ddim.process import Prediction, from_eps, from_v, from_x0, marginal, posterior_mean, sigma, sigma_hat
+from ddim.diffusion import schedule
+from ddim.diffusion.process import Prediction, from_eps, from_v, from_x0, marginal, posterior_mean, sigma, sigma_hat
 
 ABAR = schedule.linear()
 PAIRS = [(1000, 999), (1000, 500), (500, 1), (20, 1), (2, 1), (700, 20)]

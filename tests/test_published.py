@@ -11,8 +11,9 @@ import torch
 from conftest import refused
 from PIL import Image
 
-from ddim import data, published
 from ddim.errors import InputError
+from ddim.images import archives as published
+from ddim.images import batches as data
 
 
 def pictures(n: int, height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -9,11 +9,12 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from oracle import Gaussian, Mixture
 
 import ddim
-from ddim import sampler, schedule
+from ddim.diffusion import sampling as sampler
+from ddim.diffusion import schedule
+from ddim.diffusion.model import Clipped
+from ddim.diffusion.noise import draws, normal
+from ddim.diffusion.process import from_x0
 from ddim.errors import InputError
-from ddim.model import Clipped
-from ddim.noise import draws, normal
-from ddim.process import from_x0
 
 ABAR = schedule.linear()
 SHAPE = (2, 1, 4, 4)

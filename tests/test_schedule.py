@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from ddim import schedule
+from ddim.diffusion import schedule
 from ddim.errors import InputError
 
 

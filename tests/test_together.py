@@ -12,10 +12,11 @@ import torch
 from conftest import command, environment, tiny_model
 from test_train import OPTIONS, TINY, fit, losses
 
-from ddim import checkpoint, plot
-from ddim.data import to_uint8
-from ddim.sampler import sample
-from ddim.verbs import ready
+from ddim.checkpoints import folders as checkpoint
+from ddim.cli.commands import ready
+from ddim.diffusion.sampling import sample
+from ddim.images.batches import to_uint8
+from ddim.plots import sheets as plot
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--", "ddim"]
 ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]

@@ -18,10 +18,12 @@ from accelerate.state import AcceleratorState
 from conftest import command, environment, refused, tiny_network
 from PIL import Image
 
-from ddim import data, schedule, train
-from ddim.files import held
-from ddim.presets import PRESETS
-from ddim.process import marginal
+from ddim.diffusion import schedule
+from ddim.diffusion.process import marginal
+from ddim.images import batches as data
+from ddim.system.files import held
+from ddim.training import loop as train
+from ddim.training.settings import PRESETS
 
 ABAR = schedule.linear()
 TINY = replace(PRESETS["digits"], ch=8, groups=4, mult=(1, 1), batch_size=16, steps=30, warmup=5, decay=False)

@@ -5,11 +5,11 @@ import torch
 from conftest import tiny_network
 from diffusers import UNet2DModel
 
-from ddim.blocks import Upsample
 from ddim.errors import InputError
-from ddim.presets import PRESETS
-from ddim.train import build, unet_config
-from ddim.unet import UNet, UNetConfig
+from ddim.networks.blocks import Upsample
+from ddim.networks.unet import UNet, UNetConfig
+from ddim.training.loop import build, unet_config
+from ddim.training.settings import PRESETS
 
 CONFIGS = {
     "cifar10": UNetConfig(),

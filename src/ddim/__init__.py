@@ -8,25 +8,28 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOMES = {
-    "load": "checkpoint",
-    "save": "checkpoint",
-    "sample": "sampler",
-    "walk": "sampler",
-    "encode": "latent",
-    "decode": "latent",
-    "slerp": "latent",
-    "interpolate": "latent",
-    "encode_pair": "inversion",
-    "decode_pair": "inversion",
-    "Prediction": "process",
-    "Model": "model",
+    "load": "checkpoints.folders",
+    "save": "checkpoints.folders",
+    "sample": "diffusion.sampling",
+    "walk": "diffusion.sampling",
+    "encode": "diffusion.latents",
+    "decode": "diffusion.latents",
+    "slerp": "diffusion.latents",
+    "interpolate": "diffusion.latents",
+    "encode_pair": "diffusion.inversion",
+    "decode_pair": "diffusion.inversion",
+    "Prediction": "diffusion.process",
+    "Model": "diffusion.model",
     "InputError": "errors",
 }
-_ROOMS = (
-    *("options", "schedule", "process", "noise", "blocks", "unet", "lucidrains", "model", "sampler", "inversion"),
-    *("latent", "presets", "data", "config", "weights", "convert", "official", "foreign", "checkpoint"),
-    *("features", "metrics", "train", "run", "plot", "job"),
-)
+_ROOMS = {
+    "schedule": "diffusion.schedule",
+    "process": "diffusion.process",
+    "noise": "diffusion.noise",
+    "plots": "plots.sheets",
+    "metrics": "evaluation.metrics",
+    "features": "evaluation.features",
+}
 
 __all__ = [*_HOMES, *_ROOMS]
 
@@ -35,7 +38,7 @@ def __getattr__(name: str):
     if name in _HOMES:
         return getattr(import_module(f"ddim.{_HOMES[name]}"), name)
     if name in _ROOMS:
-        return import_module(f"ddim.{name}")
+        return import_module(f"ddim.{_ROOMS[name]}")
     raise AttributeError(f"module 'ddim' has no attribute {name!r}")
 
 

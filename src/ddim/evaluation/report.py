@@ -1,0 +1,128 @@
+"""An evaluation as people read it: Markdown tables and the figure, from the dict that table.json holds."""
+
+from pathlib import Path
+
+from ddim.evaluation import paper
+from ddim.system.files import replacing
+
+
+def name_of(eta: float | str) -> str:
+    return "σ̂" if eta == "hat" else f"η = {eta:g}"
+
+
+def cell(report: dict, steps: int, eta: float | str) -> dict | None:
+    """The measured cell of S and η."""
+    return next((c for c in report["cells"] if (c["steps"], c["eta"]) == (steps, eta)), None)
+
+
+def grid(report: dict) -> list[list[str]]:
+    """Table 1 as rows of text: FID by η (down) and S (across), the paper's row under each where there is one."""
+    rows = [["FID, S =", *map(str, report["steps"])]]
+    for eta in report["eta"]:
+        cells = [cell(report, steps, eta) for steps in report["steps"]]
+        rows.append([name_of(eta), *(f"{c['fid']:.3f}" if c else "…" for c in cells)])
+        published = [paper.fid(report["paper"], steps, eta) for steps in report["steps"]]
+        if any(published):
+            rows.append([f"paper, {report['paper']}", *("" if p is None else f"{p:.2f}" for p in published)])
+    return rows
+
+
+def details(report: dict) -> list[list[str]]:
+    """Everything measured of each cell, a row a cell."""
+    rows = [["S", "η", "FID", "KID × 1000", "precision", "recall", "NFE", "s/image"]]
+    for c in report["cells"]:
+        seconds = "" if c["seconds_an_image"] is None else f"{c['seconds_an_image']:.3g}"
+        rows.append(
+            [str(c["steps"]), name_of(c["eta"]), f"{c['fid']:.3f}", *_others(c), str(c["evaluations"]), seconds]
+        )
+    return rows
+
+
+def _others(c: dict) -> list[str]:
+    """KID, precision and recall, or dashes where the reference is mu and sigma alone."""
+    if c["kid"] is None:
+        return ["–"] * 3
+    return [f"{1000 * c['kid']:.2f} ± {1000 * c['kid_deviation']:.2f}", f"{c['precision']:.3f}", f"{c['recall']:.3f}"]
+
+
+def facts(report: dict) -> list[str]:
+    """What the figures are of: a line each."""
+    model, features, reference, floor = (report[name] for name in ("model", "features", "reference", "floor"))
+    lines = [
+        f"model {model['source']}, fingerprint {model['fingerprint']}, {model['weights']}",
+        f"features {features['name']}, hash {features['hash']}, {features['width']} wide",
+        f"{report['n']} pictures a cell: numbers 0 to {report['n'] - 1} of seed {report['seed']}, all of them, "
+        "clamped and rounded to 8 bits",
+        f"reference {reference['source']}: " + (f"{reference['n']} pictures" if reference["n"] else "mu and sigma")
+        + (", cropped and resized as for training, unflipped" if reference["n"] else " as the file holds them"),
+        f"the network in {report['arithmetic']} on {report['device']}",
+        f"time grid {report['spacing']}; σ̂ clamps x̂_0 to [−1, 1] on the way, as the official code does",
+        f"statistics in float64, distances by torchmetrics {report['torchmetrics']}",
+    ]  # fmt: skip
+    if floor:
+        lines.append(f"floor: FID {floor['fid']:.3f} is that of {floor['n']} real pictures ({floor['what']})")
+    return [*lines, comparison(report)]
+
+
+def comparison(report: dict) -> str:
+    """Whether these figures may be set beside published ones."""
+    name = report["features"]["name"]
+    if name in ("digits-small", "cifar10-small"):
+        return "These features are not those of published FIDs: the figures compare only with each other."
+    if name != "inception":
+        return f"Whether the features of {name} are those of published FIDs is not known here."
+    if report["n"] < 50_000:
+        return f"Published FIDs take 50,000 pictures; at {report['n']} FID is larger: these do not compare with them."
+    return "The features and the number of pictures are those of published FIDs."
+
+
+def markdown(report: dict, figures: list[Path]) -> str:
+    """The whole report; the figures lie beside it."""
+    parts = [f"# FID of {Path(report['model']['source']).name}", table(grid(report)), bullets(facts(report))]
+    parts += ["## Every cell", table(details(report))]
+    parts += [f"![{figure.stem}]({figure.name})" for figure in figures]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(rows: list[list[str]]) -> str:
+    """Rows of text, the first their heads, as a Markdown table."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+def bullets(lines: list[str]) -> str:
+    """Lines of text as a Markdown list."""
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def figure(report: dict, path: Path) -> Path:
+    """FID over S, a line an η with the paper's dashed, and the seconds for n pictures over S (the paper's figure 4)."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
+
+    sheet = Figure(figsize=(11, 4.2), layout="constrained")
+    left, right = sheet.subplots(1, 2)
+    for i, eta in enumerate(report["eta"]):
+        cells = [c for c in report["cells"] if c["eta"] == eta]
+        steps = [c["steps"] for c in cells]
+        left.plot(steps, [c["fid"] for c in cells], "o-", color=f"C{i}", label=name_of(eta))
+        timed = [(c["steps"], c["seconds_an_image"] * report["n"]) for c in cells if c["seconds_an_image"]]
+        right.plot(*zip(*timed, strict=True) if timed else ([], []), "o-", color=f"C{i}", label=name_of(eta))
+        published = [(s, p) for s in report["steps"] if (p := paper.fid(report["paper"], s, eta)) is not None]
+        if published:
+            left.plot(*zip(*published, strict=True), "--", color=f"C{i}", alpha=0.5)
+    if report["floor"]:
+        left.axhline(report["floor"]["fid"], color="grey", linestyle=":", label="real pictures (floor)")
+    told = f"FID ({report['features']['name']})" + (f"; dashed: paper, {report['paper']}" if report["paper"] else "")
+    left.set(xscale="log", yscale="log", xlabel="network evaluations S", ylabel=told)
+    right.set(xscale="log", yscale="log", xlabel="network evaluations S", ylabel=f"seconds for {report['n']} pictures")
+    for axes in (left, right):
+        axes.set_xticks(report["steps"], map(str, report["steps"]), minor=False)
+        axes.minorticks_off()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    with replacing(path) as part:
+        sheet.savefig(part, dpi=120)
+    return path

@@ -1,0 +1,66 @@
+"""Latents on disk: one safetensors file that knows the model, the grid and the pictures it was made from."""
+
+import json
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+
+from torch import Tensor
+
+from ddim.errors import InputError
+from ddim.system.files import folder, replacing
+
+
+@contextmanager
+def writing(path: Path, tensors: Sequence[str], shape: Sequence[int], about: dict) -> Iterator[Callable[..., None]]:
+    """Yields `append(*batches)`, one float32 batch (B, C, H, W) a tensor, until all have `shape` (N, C, H, W).
+
+    The batches go to disk as they come, so that N is bounded by the disk alone. Whole or not at all.
+    """
+    size, written = 4 * prod(shape), 0
+    header: dict = {"__metadata__": {"ddim": json.dumps(about)}}
+    for k, name in enumerate(tensors):
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [k * size, (k + 1) * size]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    folder(path.parent)
+    with replacing(path) as part, open(part, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+
+        def append(*batches: Tensor) -> None:
+            nonlocal written
+            data = [batch.float().cpu().contiguous().numpy().tobytes() for batch in batches]
+            for k, piece in enumerate(data):
+                file.seek(8 + len(text) + k * size + written)
+                file.write(piece)
+            written += len(data[0])
+
+        yield append
+        if written != size:
+            raise RuntimeError(f"{path}: {written} of {size} bytes written")
+
+
+class Latents:
+    """A file of latents, read in batches. about: model, method, times, names, as they were written."""
+
+    def __init__(self, path: Path):
+        from safetensors import SafetensorError, safe_open
+
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; name latents made by ddim encode")
+        try:
+            self.file = safe_open(path, "pt")
+            self.about = json.loads((self.file.metadata() or {})["ddim"])
+            self.tensors = sorted(set(self.file.keys()) & {"z", "before"}, reverse=True)  # z first
+            self.shape = tuple(self.file.get_slice("z").get_shape())  # (N, C, H, W)
+        except (SafetensorError, OSError, KeyError, ValueError):
+            raise InputError(f"{path}: not latents made by ddim encode, or truncated") from None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def batch(self, images: range) -> tuple[Tensor, ...]:
+        """The latents numbered `images`, (B, C, H, W) float32: z, and for the exact method x at the time before it."""
+        return tuple(self.file.get_slice(name)[images.start : images.stop] for name in self.tensors)

@@ -1,0 +1,108 @@
+"""Figures from arrays: grids and labelled rows as pictures, curves by matplotlib."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from ddim.images.batches import to_uint8
+from ddim.system.files import replacing
+
+
+def picture(image: Tensor) -> Image.Image:
+    """(C, H, W) float in [−1, 1], clamped and rounded, or uint8 -> a greyscale or RGB picture."""
+    image = image if image.dtype.is_floating_point is False else to_uint8(image)
+    array = image.permute(1, 2, 0).cpu().numpy()  # (H, W, C)
+    return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+
+
+def save(image: Image.Image, path: Path) -> Path:
+    """Write a picture file, whole or not at all, in the format of its suffix."""
+    with replacing(path) as part:
+        image.save(part)
+    return path
+
+
+def read(path: Path) -> Tensor:
+    """A picture file as it is -> (C, H, W) uint8."""
+    with Image.open(path) as image:
+        array = np.array(image)
+    return torch.from_numpy(array[:, :, None] if array.ndim == 2 else array).permute(2, 0, 1)
+
+
+def enlargement(size: int, cell: int = 64) -> int:
+    """The whole factor that brings a small picture to about `cell` pixels; 1 for a large one."""
+    return max(1, round(cell / size))
+
+
+def rows(
+    images: Sequence[Tensor], labels: Sequence[str] = (), scale: int | None = None, heads: Sequence[str] = ()
+) -> Image.Image:
+    """Rows of pictures, each (N, C, H, W), with gaps between them, a label before each row and a head over each column.
+
+    Pictures are enlarged by `scale` without smoothing, by default to about 64 pixels.
+    """
+    height, width = images[0].shape[-2:]
+    scale = scale or enlargement(max(height, width))
+    cell_h, cell_w = height * scale, width * scale
+    gap = max(2, min(cell_h, cell_w) // 16)
+    font = ImageFont.load_default(max(12, cell_h // 5))
+    margin = max((int(font.getlength(label)) for label in labels), default=0) + (4 * gap if labels else gap)
+    columns = max(map(len, images))
+    first = gap + (2 * int(font.size) if heads else 0)
+    sheet = Image.new("RGB", (margin + columns * (cell_w + gap), first + len(images) * (cell_h + gap)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for j, head in enumerate(heads):
+        draw.text((margin + j * (cell_w + gap) + cell_w / 2, first / 2), head, fill="black", font=font, anchor="mm")
+    for i, row in enumerate(images):
+        top = first + i * (cell_h + gap)
+        if labels:
+            draw.text((2 * gap, top + cell_h / 2), labels[i], fill="black", font=font, anchor="lm")
+        for j, image in enumerate(row):
+            cell = picture(image).resize((cell_w, cell_h), Image.Resampling.NEAREST)
+            sheet.paste(cell, (margin + j * (cell_w + gap), top))
+    return sheet
+
+
+def grid(images: Tensor, columns: int | None = None) -> Image.Image:
+    """(N, C, H, W) as one sheet, about square."""
+    columns = columns or int(np.ceil(len(images) ** 0.5))
+    return rows([images[i : i + columns] for i in range(0, len(images), columns)])
+
+
+def animation(frames: Sequence[Image.Image], path: Path, seconds: float = 3.0, back: bool = False) -> Path:
+    """An endless GIF or WebP, by the suffix of `path`, of `seconds` one way; `back` lets it return the way it came.
+    Its first and last frames are held a little."""
+    each = max(20, round(1000 * seconds / len(frames)))
+    times = [each] * len(frames)
+    times[0] = times[-1] = max(each, 600)
+    if back:
+        frames, times = [*frames, *frames[-2:0:-1]], [*times, *times[-2:0:-1]]
+    with replacing(path) as part:
+        frames[0].save(part, save_all=True, append_images=frames[1:], duration=times, loop=0)
+    return path
+
+
+def loss_curve(log: Path, path: Path) -> Path:
+    """The loss over the steps, from a run's log.jsonl: each line faint, their running mean strong."""
+    from matplotlib.figure import Figure
+
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    steps, losses = np.array([line["step"] for line in lines]), np.array([line["loss"] for line in lines])
+    span = max(1, len(losses) // 50)
+    total = np.cumsum(np.insert(losses, 0, 0.0))
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(steps, losses, color="tab:blue", alpha=0.3, linewidth=0.8, marker="o" if len(steps) < 20 else "")
+    axes.plot(steps[span - 1 :], (total[span:] - total[:-span]) / span, color="tab:blue")
+    axes.set(xlabel="step", ylabel="loss (mean squared error of ε)")
+    if losses.max() > 3 * losses.min() > 0:
+        axes.set_yscale("log")
+    axes.grid(alpha=0.3)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=120)
+    return path
