@@ -2,8 +2,8 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
-from conftest import tiny_network
 from diffusers import UNet2DModel
+from support.models import tiny_network
 
 from ddim.errors import InputError
 from ddim.networks.blocks import Upsample

@@ -4,8 +4,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_model
-from oracle import Gaussian
+from support.models import tiny_model
+from support.oracles import Gaussian
 
 import ddim
 from ddim.diffusion import latents as latent

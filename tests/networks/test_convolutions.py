@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import tiny_network
+from support.models import tiny_network
 from torch import nn
 
 import ddim

@@ -15,7 +15,7 @@ from ddim.evaluation import features
 from ddim.evaluation.features.inception import Inception, resize
 from ddim.images import batches as data
 
-CIFAR = Path(__file__).parents[2] / "shared" / "data" / "cifar10" / "test.parquet"
+CIFAR = Path(__file__).parents[3] / "shared" / "data" / "cifar10" / "test.parquet"
 
 
 def test_shipped_networks_are_small():

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from ddim.errors import InputError
 from ddim.images import batches as data
 
-CIFAR = Path(__file__).parents[2] / "shared" / "data" / "cifar10" / "test.parquet"
+CIFAR = Path(__file__).parents[3] / "shared" / "data" / "cifar10" / "test.parquet"
 
 
 @pytest.fixture(autouse=True)

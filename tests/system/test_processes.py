@@ -9,8 +9,9 @@ from pathlib import Path
 
 import psutil
 import torch
-from conftest import command, environment, tiny_model
-from test_train import OPTIONS, TINY, fit, losses
+from support.command_line import command, environment
+from support.models import tiny_model
+from support.training import OPTIONS, TINY, fit, losses
 
 from ddim.checkpoints import folders as checkpoint
 from ddim.cli.commands import ready

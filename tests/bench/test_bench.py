@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import environment, tiny_network
+from support.command_line import environment
+from support.models import tiny_network
 
 from ddim.networks.unet import UNet
 from ddim.training.loop import unet_config
 
-BENCH = Path(__file__).parents[1] / "bench"
+BENCH = Path(__file__).parents[2] / "bench"
 sys.path.append(str(BENCH))
 
 import contest  # noqa: E402

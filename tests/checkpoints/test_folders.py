@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_model
 from diffusers import DDIMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.utils.torch_utils import randn_tensor
 from safetensors.torch import load_file, save_file
+from support.models import tiny_model
 
 import ddim
 from ddim.checkpoints import folders as checkpoint

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import refused, tiny_model
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
+from support.command_line import refused
+from support.models import tiny_model
 
 import ddim
 from ddim.checkpoints import folders as checkpoint

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import refused
 from PIL import Image
+from support.command_line import refused
 
 from ddim.errors import InputError
 from ddim.images import archives as published

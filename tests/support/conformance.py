@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from oracle import Gaussian, Mixture
 from torch import Tensor
 
 from ddim.diffusion import schedule
 from ddim.diffusion.sampling import Step, ddim, end, stochastic, walk
+from support.oracles import Gaussian, Mixture
 
 
 @dataclass(frozen=True)

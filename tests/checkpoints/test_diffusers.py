@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
-from layouts import randomise
 from safetensors.torch import save_file
+from support.layouts import randomise
 
 import ddim
 from ddim.checkpoints import diffusers_config as config

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from layouts import Improved, Lucid, Official, lucid_checkpoint, randomise
+from support.layouts import Improved, Lucid, Official, lucid_checkpoint, randomise
 
 import ddim
 from ddim.checkpoints import folders as checkpoint

@@ -4,9 +4,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_model
 from diffusers import DDIMScheduler, DDPMScheduler
-from oracle import Gaussian, Mixture
+from support.models import tiny_model
+from support.oracles import Gaussian, Mixture
 
 import ddim
 from ddim.diffusion import sampling as sampler

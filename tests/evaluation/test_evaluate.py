@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_network
+from support.models import tiny_network
 
 from ddim.checkpoints import folders as checkpoint
 from ddim.cli import main as cli

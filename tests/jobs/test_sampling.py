@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import command, environment, refused, tiny_model
+from support.command_line import command, environment, refused
+from support.models import tiny_model
 
 from ddim.checkpoints import folders as checkpoint
 from ddim.cli.commands import ready

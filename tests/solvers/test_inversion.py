@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import tiny_model, tiny_network
+from support.models import tiny_model, tiny_network
 
 import ddim
 from ddim.diffusion import schedule

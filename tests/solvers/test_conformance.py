@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conformance import SAMPLERS, convergence, gaussian, gaussian_error, mixture, ode_error, order, starts
-from oracle import Gaussian, Mixture
+from support.conformance import SAMPLERS, convergence, gaussian, gaussian_error, mixture, ode_error, order, starts
+from support.oracles import Gaussian, Mixture
 
 from ddim.diffusion import schedule
 from ddim.diffusion.noise import draws

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from layouts import Improved, Lucid, Official, lucid_checkpoint, randomise
 from safetensors.torch import save_file
+from support.layouts import Improved, Lucid, Official, lucid_checkpoint, randomise
 
 import ddim
 from ddim.checkpoints import diffusers_config as config

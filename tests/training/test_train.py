@@ -15,50 +15,18 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from conftest import command, environment, refused, tiny_network
 from PIL import Image
+from support.command_line import command, environment, refused
+from support.models import tiny_network
+from support.training import OPTIONS, TINY, fit, losses
 
 from ddim.diffusion import schedule
 from ddim.diffusion.process import marginal
 from ddim.images import batches as data
 from ddim.system.files import held
 from ddim.training import loop as train
-from ddim.training.settings import PRESETS
 
 ABAR = schedule.linear()
-TINY = replace(PRESETS["digits"], ch=8, groups=4, mult=(1, 1), batch_size=16, steps=30, warmup=5, decay=False)
-OPTIONS = [
-    "--ch",
-    "8",
-    "--groups",
-    "4",
-    "--mult",
-    "1",
-    "1",
-    "--batch-size",
-    "16",
-    "--warmup",
-    "5",
-    "--no-decay",
-    "--save-every",
-    "10",
-    "--sample-every",
-    "1000",
-]
-
-
-def losses(run: Path) -> list[tuple[int, float]]:
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [(line["step"], line["loss"]) for line in lines]
-
-
-def fit(preset=TINY, steps: int = 5, pictures=None) -> tuple[list[float], train.State]:
-    model = train.build(preset)
-    state = train.State.new(preset, model.network)
-    pictures = data.load(data.find("digits", 8, 1)) if pictures is None else pictures
-    return [
-        x.item() for x in islice(train.fit(preset, state, model.abar, pictures, Accelerator(cpu=True)), steps)
-    ], state
 
 
 def test_the_first_loss_is_that_of_predicting_nothing():

@@ -12,7 +12,7 @@ from ddim.checkpoints import folders as checkpoint
 from ddim.evaluation import features, metrics
 from ddim.images import batches as data
 
-CIFAR = Path(__file__).parents[2] / "shared" / "data" / "cifar10" / "test.parquet"
+CIFAR = Path(__file__).parents[3] / "shared" / "data" / "cifar10" / "test.parquet"
 
 
 @pytest.mark.parametrize(("name", "most"), [("digits", 1e6), ("cifar10", 12e6)])

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import tiny_model, tiny_network
+from support.models import tiny_model, tiny_network
 from torch import nn
 
 from ddim.diffusion import schedule

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_model
-from hub import standing_in
 from huggingface_hub import constants
 from PIL import Image
+from support.hub import standing_in
+from support.models import tiny_model
 
 import ddim
 from ddim.checkpoints import folders as checkpoint

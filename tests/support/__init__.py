@@ -1,0 +1,1 @@
+"""What tests share: small models, oracles, foreign layouts, the command line and its refusals."""
