@@ -3,44 +3,51 @@
 The public names are imported when they are first used, so that `import ddim` costs nothing.
 """
 
-from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ddim.lazy import exports
 
 __version__ = "0.1.0"
 
+if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table below
+    from ddim.checkpoints.loading import load
+    from ddim.checkpoints.saving import save
+    from ddim.diffusion import noise, process, schedule
+    from ddim.diffusion.clipping import Clip
+    from ddim.diffusion.interpolation import interpolate, interpolate_ddpm, slerp, slerp_grid
+    from ddim.diffusion.latents import decode, encode
+    from ddim.diffusion.model import Model
+    from ddim.diffusion.process import Prediction
+    from ddim.diffusion.sampling import generate, sample
+    from ddim.diffusion.solvers import SOLVERS, Solver, multistep
+    from ddim.diffusion.walk import walk
+    from ddim.errors import InputError
+    from ddim.networks.acceleration.prepare import prepare
+
 _HOMES = {
-    "load": "checkpoints.folders",
-    "save": "checkpoints.folders",
-    "sample": "diffusion.sampling",
-    "walk": "diffusion.sampling",
-    "encode": "diffusion.latents",
-    "decode": "diffusion.latents",
-    "slerp": "diffusion.latents",
-    "interpolate": "diffusion.latents",
-    "encode_pair": "diffusion.inversion",
-    "decode_pair": "diffusion.inversion",
-    "Prediction": "diffusion.process",
-    "Model": "diffusion.model",
-    "InputError": "errors",
-}
-_ROOMS = {
-    "schedule": "diffusion.schedule",
-    "process": "diffusion.process",
+    "load": "checkpoints.loading",
+    "save": "checkpoints.saving",
     "noise": "diffusion.noise",
-    "plots": "plots.sheets",
-    "metrics": "evaluation.metrics",
-    "features": "evaluation.features",
+    "process": "diffusion.process",
+    "schedule": "diffusion.schedule",
+    "Clip": "diffusion.clipping",
+    "interpolate": "diffusion.interpolation",
+    "interpolate_ddpm": "diffusion.interpolation",
+    "slerp": "diffusion.interpolation",
+    "slerp_grid": "diffusion.interpolation",
+    "decode": "diffusion.latents",
+    "encode": "diffusion.latents",
+    "Model": "diffusion.model",
+    "Prediction": "diffusion.process",
+    "generate": "diffusion.sampling",
+    "sample": "diffusion.sampling",
+    "SOLVERS": "diffusion.solvers",
+    "Solver": "diffusion.solvers",
+    "multistep": "diffusion.solvers",
+    "walk": "diffusion.walk",
+    "InputError": "errors",
+    "prepare": "networks.acceleration.prepare",
 }
 
-__all__ = [*_HOMES, *_ROOMS]
-
-
-def __getattr__(name: str):
-    if name in _HOMES:
-        return getattr(import_module(f"ddim.{_HOMES[name]}"), name)
-    if name in _ROOMS:
-        return import_module(f"ddim.{_ROOMS[name]}")
-    raise AttributeError(f"module 'ddim' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__all__ = list(_HOMES)
+__getattr__, __dir__ = exports(__name__, _HOMES)

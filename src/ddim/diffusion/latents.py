@@ -1,19 +1,54 @@
-"""The latent space: pictures to latents and back along the deterministic walk, and paths between latents."""
+"""The latent space: images to latents along the deterministic walk, and back."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ddim.diffusion import schedule
-from ddim.diffusion.inversion import Implicit
 from ddim.diffusion.model import Denoiser
-from ddim.diffusion.noise import draws, normal
-from ddim.diffusion.process import marginal
-from ddim.diffusion.sampling import end, grid, stochastic, walk
+from ddim.diffusion.schedule import Time, grid, level
+from ddim.diffusion.solvers import Exact, Implicit, Pair, Solver, find
+from ddim.diffusion.walk import Moment, last, walk
 from ddim.errors import InputError
+
+Latents = Tensor | tuple[Tensor, Tensor]  # x at the first time; for `exact`, with x at the second
+UNSOLVED = 1e-2  # a residual of the implicit solver that is worth a warning
+
+
+def encoding(model: Denoiser, images: Tensor, times: Sequence[Time], solver: str | Solver = "ddim") -> Iterator[Moment]:
+    """The walk from images (N, C, H, W) in [−1, 1] up a grid that is given falling: see `ddim.walk`."""
+    solver = find(solver)
+    if isinstance(solver, Exact):
+        check_pair_grid(times)
+    return walk(model, images, times[::-1], solver)
+
+
+def latents_of(end: Moment, like: Tensor) -> Latents:
+    """The latents at the end of an encoding, in the dtype of the images: a pair where the state is one."""
+    if isinstance(end.state, Pair):
+        return end.x.to(like.dtype), end.state.behind.to(like.dtype)
+    return end.x.to(like.dtype)
+
+
+def decoding(
+    model: Denoiser, latents: Latents, times: Sequence[Time], solver: str | Solver | None = None
+) -> Iterator[Moment]:
+    """The walk from latents down a grid. A pair is decoded by `exact`; one tensor, by default, by `ddim`."""
+    if isinstance(latents, Tensor):
+        return walk(model, latents, times, find(solver or "ddim"))
+    solver = find(solver or "exact")
+    if not isinstance(solver, Exact):
+        raise InputError(f"a pair of latents is decoded by solver exact, not {solver.name}; leave out the solver")
+    check_pair_grid(times)
+    z, behind = latents
+    return walk(model, z, times, solver, Pair(behind, level(model.abar, times[1], z)))
+
+
+def check_pair_grid(times: Sequence[Time]) -> None:
+    """A grid of at least three times: over two alone, the pair would hold the images themselves."""
+    if len(times) < 3:
+        raise InputError("exact inversion needs at least 2 steps: its latents are x at the grid's first two times")
 
 
 @torch.no_grad()
@@ -22,99 +57,36 @@ def encode(
     images: Tensor,
     steps: int = 100,
     spacing: str = "linear",
-    times: Sequence[int] | None = None,
-    implicit: bool = False,
-) -> Tensor:
-    """Pictures (N, C, H, W) in [−1, 1] to their latents at the grid's first time: DDIM's walk (13) with rising times.
+    times: Sequence[Time] | None = None,
+    solver: str | Solver = "ddim",
+) -> Latents:
+    """Images (N, C, H, W) in [−1, 1] to their latents at the grid's first time (13).
 
-    Each step asks the network at the level it leaves (explicit), so the round trip's error falls as 1/steps.
-    implicit: solve for the step that sampling would undo instead, and warn where that has no solution: see
-    `ddim.inversion.Implicit`, which also tells the residual.
+    solver: `ddim` asks the network at the level it leaves, so the round trip errs as 1/steps; `implicit` solves for the
+    step that sampling undoes, and warns where that has no solution; `exact` gives a pair of latents, x at the grid's
+    first two times, from which `decode` on the same grid returns the images to rounding; `heun`, `unipc` err as
+    1/steps². Never clips. Raises InputError.
     """
-    path = grid(model, steps, spacing, times)[::-1]
-    if not implicit:
-        return end(walk(model, images, path))
-    inverse = Implicit(model, path)
-    z = end(walk(inverse, images, path))
-    if inverse.residual is not None and (worst := inverse.residual.max().item()) > 1e-2:
+    path = grid(model.abar, steps, spacing, times)
+    end = last(encoding(model, images, path, solver))
+    if isinstance(find(solver), Implicit) and (worst := end.state.max().item()) > UNSOLVED:
         told = f"implicit encoding left a residual of {worst:.2g}: take more than {len(path) - 1} steps"
         warnings.warn(told, stacklevel=2)
-    return z
+    return latents_of(end, images)
 
 
 @torch.no_grad()
 def decode(
     model: Denoiser,
-    z: Tensor,
+    z: Latents,
     steps: int = 100,
     spacing: str = "linear",
-    times: Sequence[int] | None = None,
+    times: Sequence[Time] | None = None,
+    solver: str | Solver | None = None,
 ) -> Tensor:
-    """Latents (N, C, H, W) to pictures, about [−1, 1] and not clamped, by DDIM down the same grid."""
-    return end(walk(model, z, grid(model, steps, spacing, times)))
+    """Latents (N, C, H, W), or the pair of an exact encoding, to images: about [−1, 1] and not clamped.
 
-
-def slerp(z_0: Tensor, z_1: Tensor, fractions: Tensor) -> Tensor:
-    """Spherical interpolation (D.5), per sample over the flattened picture.
-
-    z_0, z_1: (N, C, H, W).  fractions: (F,), 0 gives z_0 and 1 gives z_1; N and F are equal, or one of them is 1.
-    Returns (max(N, F), C, H, W).  z(a) = sin((1−a)θ)/sin θ · z_0 + sin(aθ)/sin θ · z_1; near θ = 0, the straight line.
+    The grid is the one of the encoding. solver: by default `exact` for a pair, else `ddim`. Raises InputError.
     """
-    n, f = len(z_0), len(fractions)
-    if z_0.shape != z_1.shape or (n != f and 1 not in (n, f)):
-        raise InputError(f"slerp needs latents of one shape and one fraction a pair: {z_0.shape}, {z_1.shape}, {f}")
-    u, v = z_0.flatten(1).double(), z_1.flatten(1).double()  # (N, C·H·W)
-    theta = F.cosine_similarity(u, v).clamp(-1, 1).arccos()[:, None]  # (N, 1)
-    a = fractions.to(u)[:, None]  # (F, 1)
-    straight = theta.sin() < 1e-6
-    sine = theta.sin().where(~straight, 1.0)
-    w_0 = torch.where(straight, 1 - a, ((1 - a) * theta).sin() / sine)  # (max(N, F), 1)
-    w_1 = torch.where(straight, a, (a * theta).sin() / sine)
-    return (w_0 * u + w_1 * v).to(z_0.dtype).view(-1, *z_0.shape[1:])
-
-
-def slerp_grid(corners: Tensor, rows: int, columns: int) -> Tensor:
-    """The sheet between four latents (D.5): down the pairs (0, 2) and (1, 3), then across.
-
-    corners: (4, C, H, W): top left, top right, bottom left, bottom right.  Returns (rows, columns, C, H, W).
-    """
-    if len(corners) != 4:
-        raise InputError(f"a grid of latents has four corners; got {len(corners)}")
-    down, across = torch.linspace(0, 1, rows), torch.linspace(0, 1, columns)
-    left, right = slerp(corners[0:1], corners[2:3], down), slerp(corners[1:2], corners[3:4], down)  # (rows, C, H, W)
-    return torch.stack([slerp(left[i : i + 1], right[i : i + 1], across) for i in range(rows)])
-
-
-def interpolate(
-    model: Denoiser,
-    z_0: Tensor,
-    z_1: Tensor,
-    frames: int = 11,
-    steps: int = 50,
-    spacing: str = "linear",
-    times: Sequence[int] | None = None,
-) -> Tensor:
-    """The pictures along the spherical path between two latents (1, C, H, W): (frames, C, H, W), ends included."""
-    path = slerp(z_0, z_1, torch.linspace(0, 1, frames))
-    return decode(model, path, steps, spacing, times)
-
-
-@torch.no_grad()
-def interpolate_ddpm(
-    model: Denoiser, x_0: Tensor, x_1: Tensor, t: int, frames: int = 11, steps: int = 50, seed: int = 0
-) -> Tensor:
-    """The DDPM way (Ho et al. 2020, section 4.3) between two pictures (1, C, H, W): diffuse both to t, mix linearly,
-    denoise from t with η = 1. Returns (frames, C, H, W), about [−1, 1].
-
-    Large t gives coarse variation, small t something near the blend of the pictures. Both diffusions, and the noise
-    of every step, are the same for all frames. Takes `steps` evaluations, or t where that is less.
-    """
-    T = len(model.abar) - 1
-    if not 1 <= t <= T:
-        raise InputError(f"the time to mix at must be from 1 to {T}; got {t}")
-    shape = x_0.shape[1:]
-    noisy = marginal(torch.cat([x_0, x_1]), normal(seed, [0, 1], shape).to(x_0), model.abar[t])  # (2, C, H, W)
-    fraction = torch.linspace(0, 1, frames).to(x_0).view(-1, 1, 1, 1)
-    x = (1 - fraction) * noisy[0] + fraction * noisy[1]  # (frames, C, H, W)
-    times = schedule.times(t, min(steps, t))
-    return end(walk(model, x, times, stochastic(1.0, draws(seed, [0], shape, like=x))))
+    like = z if isinstance(z, Tensor) else z[0]
+    return last(decoding(model, z, grid(model.abar, steps, spacing, times), solver)).x.to(like.dtype)

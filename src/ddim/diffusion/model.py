@@ -1,8 +1,9 @@
-"""The edge between networks and mathematics: network + abar + picture shape -> model(x, t) -> Prediction.
+"""The edge between networks and mathematics: network + abar + image shape -> model(x, t) -> Prediction.
 
-Samplers ask a model for nothing but `abar` and the call; whatever is particular to a network is adapted here, once.
+Solvers ask a model for nothing but `abar` and the call; whatever is particular to a network is adapted here, once.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -10,8 +11,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from ddim.diffusion.facts import Facts
 from ddim.diffusion.process import Prediction, from_eps, from_v, from_x0
-from ddim.errors import InputError, choose
+from ddim.diffusion.schedule import Time, check_time, level
+from ddim.errors import choose
 
 PARAMETRISATIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Prediction]] = {
     "eps": from_eps,
@@ -20,18 +23,15 @@ PARAMETRISATIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Prediction]] = {
 }
 
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
 class Denoiser(Protocol):
-    """Anything that samplers can walk with."""
+    """Anything that solvers can walk with."""
 
     abar: Tensor  # (T+1,) float64
 
-    def __call__(self, x: Tensor, t: int) -> Prediction: ...
+    def __call__(self, x: Tensor, t: Time) -> Prediction: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Model:
     """A trained network with its noise schedule.
 
@@ -43,10 +43,19 @@ class Model:
     abar: Tensor
     shape: tuple[int, int, int]
     predicts: str = "eps"
-    info: dict = field(default_factory=dict)  # where it came from, for people to read
+    facts: Facts = field(default_factory=Facts)
 
     def __post_init__(self):
         choose("parametrisation", self.predicts, PARAMETRISATIONS)
+
+    def __repr__(self) -> str:
+        channels, height, width = self.shape
+        parameters = sum(p.numel() for p in self.network.parameters()) / 1e6
+        of = f" of {self.facts.source}" if self.facts.source else ""
+        return (
+            f"<ddim.Model{of}: {channels}×{height}×{width}, T = {self.T}, predicts {self.predicts}, "
+            f"{parameters:.2f} M parameters in {self.facts.precision} on {self.device}>"
+        )
 
     @property
     def T(self) -> int:
@@ -57,38 +66,53 @@ class Model:
     def device(self) -> torch.device:
         return next(self.network.parameters()).device
 
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits that name the weights and the noise schedule: the same function, the same fingerprint.
+
+        A model in less than float32 keeps the one of the weights that it was rounded from.
+        """
+        if self.facts.fingerprint:
+            return self.facts.fingerprint
+        digest = hashlib.sha256(self.abar.numpy().tobytes() + self.predicts.encode())
+        for name, value in sorted(self.network.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().float().cpu().contiguous().numpy())
+        return digest.hexdigest()[:16]
+
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> "Model":
         """Move the network to a device, or into a precision, in place, and return the model."""
         self.network.to(device=device, dtype=dtype)
         return self
 
-    def __call__(self, x: Tensor, t: int) -> Prediction:
-        """What the network believes of x (N, C, H, W), any float dtype, at time t in 0..T. Same dtype and device as x.
+    def __call__(self, x: Tensor, t: Time) -> Prediction:
+        """What the network believes of x (N, C, H, W), any float dtype, at time t. Same dtype and device as x.
 
-        At t = 0 there is no network index: the one of t = 1 is asked (equations: "at t = 0 query index 0"), and an
-        x0-network's answer is turned into ε at that level, since ε has no meaning at ᾱ = 1.
+        t: from 0 to T, whole or between (see `ddim.schedule.level`), or (N,) for a time per image. Raises InputError.
+        Below t = 1 there is no network index: the one of t = 1 is asked, and at t = 0 an x0-network's answer is turned
+        into ε at level 1, since ε has no meaning at ᾱ = 1.
         """
-        if not 0 <= t <= self.T:
-            raise InputError(f"t must be from 0 to {self.T}; got {t}")
+        t = check_time(self.T, t)
         weight = next(self.network.parameters())
-        index = torch.full((len(x),), max(t - 1, 0), device=x.device)  # (N,) int64
-        out = self.network(x.to(weight.dtype), index)[:, : x.shape[1]].to(x.dtype)
-        level = max(t, 1) if self.predicts == "x0" else t
-        prediction = PARAMETRISATIONS[self.predicts](x, out, self.abar[level])
-        return prediction if t > 0 else Prediction(x, prediction.eps, self.abar[0])
+        out = self.network(x.to(weight.dtype), network_index(t, x))[:, : x.shape[1]].to(x.dtype)
+        here = level(self.abar, t, x)
+        asked = level(self.abar, at_least_1(t), x) if self.predicts == "x0" else here
+        prediction = PARAMETRISATIONS[self.predicts](x, out, asked)
+        if isinstance(t, Tensor):
+            x0, eps = torch.where(here == 1, x, prediction.x0), prediction.eps
+            return Prediction(x0.to(x.dtype), eps.to(x.dtype), here)
+        return Prediction(x, prediction.eps, here) if t == 0 else prediction
 
 
-@dataclass(frozen=True)
-class Clipped:
-    """A model whose x̂_0 is clamped to [−1, 1], with ε derived again so that x, x̂_0 and ε still agree."""
+def network_index(t: Time, x: Tensor) -> Tensor:
+    """The network's own time index, t−1 and at least 0: (N,), int64 where t is whole."""
+    if isinstance(t, Tensor):
+        return (t - 1).clamp(min=0).float().to(x.device)
+    return torch.full((len(x),), max(t - 1, 0), device=x.device)
 
-    model: Denoiser
 
-    @property
-    def abar(self) -> Tensor:
-        return self.model.abar
-
-    def __call__(self, x: Tensor, t: int) -> Prediction:
-        prediction = self.model(x, t)
-        # At ᾱ = 1, x is the picture itself and there is no noise to derive.
-        return from_x0(x, prediction.x0.clamp(-1, 1), prediction.abar) if t > 0 else prediction
+def at_least_1(t: Time) -> Time:
+    """t, and 1 in the place of 0."""
+    if isinstance(t, Tensor):
+        return torch.where(t == 0, 1.0, t)
+    return t or 1

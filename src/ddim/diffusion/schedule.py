@@ -1,17 +1,20 @@
-"""Noise schedules and time grids.
+"""Noise schedules, the level at any time, and time grids.
 
 A schedule is one float64 vector `abar` of T+1 signal levels, with `abar[0] == 1` (data). A time grid is a falling list
-of distinct times that ends at 0. The network's own index is t−1; only `ddim.model` knows that.
+of distinct times that ends at 0. The network's own index is t−1; only `ddim.diffusion.model` knows that.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
 
 from ddim.errors import InputError, choose
+
+Time = int | float | Tensor  # a time in 0..T, also between the integers; or (N,), a time per image
 
 
 def from_betas(betas: Tensor) -> Tensor:
@@ -40,6 +43,49 @@ def cosine(T: int = 1000, offset: float = 0.008, beta_max: float = 0.999) -> Ten
 
 
 SCHEDULES: dict[str, Callable[..., Tensor]] = {"linear": linear, "scaled-linear": scaled_linear, "cosine": cosine}
+
+
+def check_time(T: int, t: Time) -> Time:
+    """A time in 0..T as an int where it is whole, else as a float; or (N,) as float64. Raises InputError."""
+    if isinstance(t, Tensor) and t.ndim == 1:
+        t = t.detach().to("cpu", torch.float64)
+        if not ((t >= 0) & (t <= T)).all():  # NaN is outside too
+            raise InputError(f"t must be from 0 to {T}; got {t[~((t >= 0) & (t <= T))][0].item():g}")
+        return t
+    if isinstance(t, Tensor) and t.ndim == 0:
+        t = t.item()
+    if isinstance(t, bool) or not isinstance(t, Real):
+        raise InputError(f"t must be a number from 0 to {T}, or one for each image; got {t!r}")
+    if not 0 <= t <= T:
+        raise InputError(f"t must be from 0 to {T}; got {t}")
+    return int(t) if isinstance(t, Integral) or float(t).is_integer() else float(t)
+
+
+def level(abar: Tensor, t: Time, like: Tensor | None = None) -> Tensor:
+    """The signal level ᾱ at a time that `check_time` has passed: 0-dim float64 on the CPU, exactly `abar[t]` at a whole
+    t. For (N,) times, (N, 1, 1, 1) on the device of `like`.
+
+    Between the integers of [1, T] the log-SNR is linear in t; on [0, 1], where it is infinite at one end, σ̄ is linear.
+    Raises InputError between the last two times of a schedule that ends without any signal.
+    """
+    if isinstance(t, int):
+        return abar[t]
+    between = torch.as_tensor(t, dtype=torch.float64)
+    low = between.floor().long().clamp(max=len(abar) - 2)
+    part = between - low  # in [0, 1]
+    if abar[-1] == 0 and ((between > len(abar) - 2) & (between < len(abar) - 1)).any():
+        raise InputError(f"this schedule ends without signal: no time between {len(abar) - 2} and {len(abar) - 1}")
+    snr = (abar / (1 - abar)).log()  # (T+1,) log-SNR, infinite at 0
+    found = torch.lerp(snr[low.clamp(min=1)], snr[low + 1], part).sigmoid()
+    sigma = part * (1 / abar[1] - 1).sqrt()  # σ̄ on [0, 1]
+    found = torch.where(low == 0, 1 / (1 + sigma**2), found)
+    found = torch.where(part == 0, abar[low], torch.where(part == 1, abar[low + 1], found))
+    if found.ndim == 0:
+        return found
+    found = found[:, None, None, None]  # (N, 1, 1, 1)
+    if like is None or like.device.type == "cpu":
+        return found
+    return found.to(like.device, torch.float32 if like.device.type == "mps" else torch.float64)
 
 
 def _linear_times(T: int, S: int) -> list[int]:
@@ -87,13 +133,20 @@ def times(T: int, steps: int, spacing: str = "linear") -> list[int]:
     return [*reversed(grid(T, steps)), 0]
 
 
-def check_times(T: int, times: Sequence[int]) -> list[int]:
+def check_times(T: int, times: Sequence[Time]) -> list[Time]:
     """A grid given by hand: at least two times within 0..T, strictly falling. Returns it as a list, or InputError."""
     grid = list(times)
     if len(grid) < 2:
         raise InputError(f"times needs at least two entries, a start and an end; got {grid}")
-    if outside := [t for t in grid if not 0 <= t <= T]:
+    if outside := [t for t in grid if isinstance(t, Real) and not 0 <= t <= T]:
         raise InputError(f"times must lie in 0..{T}; got {outside[0]}")
-    if rising := next(((t, s) for t, s in pairwise(grid) if s >= t), None):
+    grid = [check_time(T, t) for t in grid]
+    if rising := next(((t, s) for t, s in pairwise(grid) if not torch.as_tensor(s < t).all()), None):
         raise InputError(f"times must fall; got {rising[0]} followed by {rising[1]}")
     return grid
+
+
+def grid(abar: Tensor, steps: int, spacing: str = "linear", given: Sequence[Time] | None = None) -> list[Time]:
+    """The falling time grid over a schedule: the times `given` (checked), else `steps` intervals by `spacing`."""
+    T = len(abar) - 1
+    return check_times(T, given) if given is not None else times(T, steps, spacing)

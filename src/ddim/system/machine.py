@@ -10,6 +10,8 @@ import re
 import sys
 from pathlib import Path
 
+from ddim.errors import InputError
+
 
 def keep_memory() -> None:
     """Let glibc keep what is freed, rather than give each large activation back to the system and fetch it again.
@@ -86,3 +88,34 @@ def native_bf16(device: str) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     told = re.search(r"^(flags|Features)\b.*\b(avx512_bf16|amx_bf16|bf16)\b", _cpuinfo(), re.MULTILINE)
     return device == "cpu" and bool(told)
+
+
+def free_memory(device) -> int:
+    """Free memory in bytes of a torch device: of the GPU, else of the host as Linux tells it; 4 GiB elsewhere."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo") as file:
+            kib = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
+        return kib * 1024
+    except (OSError, StopIteration):
+        return 4 * 2**30
+
+
+def pick_device(device=None):
+    """The torch device named, or else a GPU where there is one. Raises InputError where it is not there."""
+    import torch
+
+    try:
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return torch.empty(0, device=chosen).device
+    except Exception as error:  # an unknown name, a missing driver, a GPU number too many
+        raise InputError(f"device {device} is not available here ({str(error).splitlines()[0][:120]})") from None
+
+
+def cache_folder() -> Path:
+    """Where decoded images and statistics are kept: $DDIM_CACHE, or `ddim` in the user's cache folder."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ddim"
+    return Path(os.environ.get("DDIM_CACHE") or default)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from ddim.diffusion.model import Model
 from ddim.diffusion.noise import normal
-from ddim.diffusion.sampling import grid, walk
-from ddim.networks.acceleration.convolutions import folded
+from ddim.diffusion.schedule import grid
+from ddim.diffusion.walk import last, walk
+from ddim.networks.acceleration.packed import folded
 
 PICTURES, STEPS = 8, 20  # of the walk that the ranges are measured on
 
@@ -66,8 +67,7 @@ def quantised(model: Model) -> Model:
     }
     with ranges(convs) as seen:
         x = normal(0, range(PICTURES), model.shape).to(model.device)
-        for _ in walk(model, x, grid(model, min(STEPS, model.T))):
-            pass
+        last(walk(model, x, grid(model.abar, min(STEPS, model.T))))
     for name, conv in convs.items():
         parent = model.network.get_submodule(name.rpartition(".")[0])
         setattr(parent, name.rpartition(".")[2], Int8Conv(conv, seen[name].low, seen[name].high))

@@ -1,37 +1,10 @@
-"""Adapters around a network that make its calls cheaper. Each is a network again: nothing else knows of it."""
+"""Convolutions on a CPU that keep their weights in the order that they are computed with."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddim.networks.blocks import Upsample, doubled
-from ddim.networks.unet import UNet
-
-
-class Padded(nn.Module):
-    """A network that is only ever called with batches of one size: a smaller one is padded, and its rows returned.
-
-    So a ragged last batch is no new shape to compile for, or to capture in a CUDA graph. The size is the first one
-    seen; a larger batch is called as it is, and is the size from then on.
-    """
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network, self.size = network, 0
-        self.config = getattr(network, "config", None)
-
-    def forward(self, x: Tensor, index: Tensor) -> Tensor:
-        n = len(x)
-        self.size = max(self.size, n)
-        x, index = F.pad(x, (0, 0) * 3 + (0, self.size - n)), F.pad(index, (0, self.size - n))
-        # A captured graph writes every result to the same place: what is returned must be the caller's own.
-        return self.network(x, index)[:n].clone()
-
-
-def compiled(network: nn.Module) -> Padded:
-    """The network compiled for one batch size, on a GPU with its kernels captured as a CUDA graph."""
-    cuda = next(network.parameters()).device.type == "cuda"
-    return Padded(torch.compile(network, mode="reduce-overhead" if cuda else "default", dynamic=False))
 
 
 class Folded(nn.Module):
@@ -104,35 +77,3 @@ def packed(network: nn.Module, least: int = 2**16) -> nn.Module:
             if pack and child.weight.numel() >= least and child.weight.dtype in (torch.float32, torch.bfloat16):
                 setattr(module, name, pack(child))
     return network
-
-
-class DeepCache(nn.Module):
-    """A U-Net that computes its inner resolutions anew every `every` calls only, and reuses them in between.
-
-    Neighbouring noise levels have nearly the same coarse features (Ma et al. 2023, DeepCache, §3.3): what enters the
-    last, finest up block is kept, and only the finest down and up blocks are run on it. A call whose time or
-    batch does not follow the one before, as at the start of a walk, computes everything.
-    """
-
-    def __init__(self, network: UNet, every: int):
-        super().__init__()
-        self.network, self.config, self.every = network, network.config, every
-        self.calls, self.last, self.kept = 0, None, None
-
-    def forward(self, x: Tensor, index: Tensor) -> Tensor:
-        net, now = self.network, (len(x), int(index[0]))
-        follows = self.last is not None and now[0] == self.last[0] and now[1] < self.last[1]
-        self.calls, self.last = self.calls + 1 if follows else 0, now
-        x, temb = net.enter(x, index)
-        skips = [x]
-        finest, *inner = net.down_blocks
-        x = finest(x, temb, skips)
-        own = skips[: len(finest.resnets) + 1]  # those that the finest up block takes
-        if self.calls % self.every == 0:
-            for block in inner:
-                x = block(x, temb, skips)
-            x = net.mid_block(x, temb)
-            for block in net.up_blocks[:-1]:
-                x = block(x, temb, skips)
-            self.kept = x
-        return net.leave(net.up_blocks[-1](self.kept, temb, own))

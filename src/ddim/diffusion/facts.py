@@ -1,0 +1,25 @@
+"""What is known of a model besides its function: where it comes from, and what its folder says of sampling."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ddim.diffusion.clipping import Clip
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A typed record. None means: not known. Nothing but `notes` is free text, and `notes` decides nothing."""
+
+    source: str | None = None  # the folder, file, bundled name or Hub id that it was loaded from
+    layout: str | None = None  # of a foreign file: whose code wrote it
+    preset: str | None = None  # the training preset
+    data: str | None = None  # the images that it was trained on, as `--data` names them
+    steps: int | None = None  # optimiser steps that it was trained for
+    images: int | None = None  # images that it was trained on, repeats counted
+    averaged: bool | None = None  # whether its weights are the moving average of training
+    precision: str = "fp32"  # of the network: fp32, bf16, fp16 or int8
+    fingerprint: str | None = None  # of the float32 weights that a network in less precision was rounded from
+    clip: Clip | bool | None = None  # how its folder says that x̂_0 is clipped when sampling
+    scheduler: dict[str, Any] = field(default_factory=dict)  # every field of its diffusers scheduler_config.json
+    assumed: dict[str, Any] = field(default_factory=dict)  # what its file did not say, and was taken instead
+    notes: dict[str, Any] = field(default_factory=dict)  # free text for people

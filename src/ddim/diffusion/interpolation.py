@@ -1,0 +1,97 @@
+"""Paths between latents, and the images along them: DDIM's way along the sphere, and DDPM's."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ddim.diffusion import schedule
+from ddim.diffusion.latents import Latents, decode
+from ddim.diffusion.model import Denoiser
+from ddim.diffusion.noise import draws, normal
+from ddim.diffusion.process import marginal
+from ddim.diffusion.schedule import Time
+from ddim.diffusion.solvers import Solver, with_noise
+from ddim.diffusion.walk import Moment, last, walk
+from ddim.errors import InputError
+
+
+def slerp(z_0: Tensor, z_1: Tensor, fractions: Tensor) -> Tensor:
+    """Spherical interpolation (D.5), per sample over the flattened picture.
+
+    z_0, z_1: (N, C, H, W).  fractions: (F,), 0 gives z_0 and 1 gives z_1; N and F are equal, or one of them is 1.
+    Returns (max(N, F), C, H, W).  z(a) = sin((1−a)θ)/sin θ · z_0 + sin(aθ)/sin θ · z_1; near θ = 0, the straight line.
+    """
+    n, f = len(z_0), len(fractions)
+    if z_0.shape != z_1.shape or (n != f and 1 not in (n, f)):
+        raise InputError(f"slerp needs latents of one shape and one fraction a pair: {z_0.shape}, {z_1.shape}, {f}")
+    u, v = z_0.flatten(1).double(), z_1.flatten(1).double()  # (N, C·H·W)
+    theta = F.cosine_similarity(u, v).clamp(-1, 1).arccos()[:, None]  # (N, 1)
+    a = fractions.to(u)[:, None]  # (F, 1)
+    straight = theta.sin() < 1e-6
+    sine = theta.sin().where(~straight, 1.0)
+    w_0 = torch.where(straight, 1 - a, ((1 - a) * theta).sin() / sine)  # (max(N, F), 1)
+    w_1 = torch.where(straight, a, (a * theta).sin() / sine)
+    return (w_0 * u + w_1 * v).to(z_0.dtype).view(-1, *z_0.shape[1:])
+
+
+def slerp_grid(corners: Tensor, rows: int, columns: int) -> Tensor:
+    """The sheet between four latents (D.5): down the pairs (0, 2) and (1, 3), then across.
+
+    corners: (4, C, H, W): top left, top right, bottom left, bottom right.  Returns (rows, columns, C, H, W).
+    """
+    if len(corners) != 4:
+        raise InputError(f"a grid of latents has four corners; got {len(corners)}")
+    down, across = torch.linspace(0, 1, rows), torch.linspace(0, 1, columns)
+    left, right = slerp(corners[0:1], corners[2:3], down), slerp(corners[1:2], corners[3:4], down)  # (rows, C, H, W)
+    return torch.stack([slerp(left[i : i + 1], right[i : i + 1], across) for i in range(rows)])
+
+
+@torch.no_grad()
+def interpolate(
+    model: Denoiser,
+    z_0: Latents,
+    z_1: Latents,
+    frames: int = 11,
+    steps: int = 50,
+    spacing: str = "linear",
+    times: Sequence[Time] | None = None,
+    solver: str | Solver | None = None,
+) -> Tensor:
+    """The images along the spherical path between two latents (1, C, H, W), or between two pairs of an exact encoding:
+    (frames, C, H, W), ends included, about [−1, 1]. The rest as for `ddim.decode`.
+    """
+    fractions = torch.linspace(0, 1, frames)
+    if isinstance(z_0, Tensor):
+        return decode(model, slerp(z_0, z_1, fractions), steps, spacing, times, solver)
+    pair = tuple(slerp(a, b, fractions) for a, b in zip(z_0, z_1, strict=True))
+    return decode(model, pair, steps, spacing, times, solver)
+
+
+def ddpm_path(
+    model: Denoiser, x_0: Tensor, x_1: Tensor, t: int, frames: int = 11, steps: int = 50, seed: int = 0
+) -> Iterator[Moment]:
+    """The walk of the DDPM way (Ho et al. 2020, section 4.3) between two images (1, C, H, W): diffuse both to t, mix
+    linearly, denoise from t with η = 1. It ends at (frames, C, H, W), about [−1, 1].
+
+    Large t gives coarse variation, small t something near the blend of the images. Both diffusions, and the noise of
+    every step, are the same for all frames. Takes `steps` evaluations, or t where that is less. Raises InputError.
+    """
+    T = len(model.abar) - 1
+    if not 1 <= t <= T:
+        raise InputError(f"the time to mix at must be from 1 to {T}; got {t}")
+    shape = x_0.shape[1:]
+    noisy = marginal(torch.cat([x_0, x_1]), normal(seed, [0, 1], shape).to(x_0), model.abar[t])  # (2, C, H, W)
+    fraction = torch.linspace(0, 1, frames).to(x_0).view(-1, 1, 1, 1)
+    x = (1 - fraction) * noisy[0] + fraction * noisy[1]  # (frames, C, H, W)
+    noise = draws(seed, [0], shape, like=x)
+    return walk(model, x, schedule.times(t, min(steps, t)), with_noise("ddim", 1.0, "small", noise))
+
+
+@torch.no_grad()
+def interpolate_ddpm(
+    model: Denoiser, x_0: Tensor, x_1: Tensor, t: int, frames: int = 11, steps: int = 50, seed: int = 0
+) -> Tensor:
+    """Where `ddpm_path` ends: (frames, C, H, W)."""
+    return last(ddpm_path(model, x_0, x_1, t, frames, steps, seed)).x

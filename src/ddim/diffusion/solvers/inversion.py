@@ -1,0 +1,135 @@
+"""Inverting DDIM sampling itself: the implicit step by a fixed point, and exactly by bidirectional integration.
+
+Plain encoding asks the network at the level it leaves, sampling asks it at the other end of the same step, so their
+round trip errs by O(1/S). Each of the two ways here removes that error, and names its price.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ddim.diffusion.process import Prediction, from_eps, marginal
+from ddim.diffusion.schedule import Time, level
+from ddim.diffusion.solvers.contract import Solver, only
+
+
+@dataclass(frozen=True)
+class Implicit(Solver):
+    """DDIM's step up that its step down undoes, with ε of the level being *entered*:
+    x_t = √ᾱ_t (x_s/√ᾱ_s + (σ̄_t − σ̄_s) ε_θ(x_t, t)), solved for x_t by a fixed point. Order 1, encoding only.
+
+    An image is done when the root mean square of its residual is `tolerance` or less, after at most `iterations`
+    evaluations a step. The state is (N,), each image's largest residual so far: where it is far above the tolerance,
+    the step has no solution near; take more steps.
+    """
+
+    name: str = "implicit"
+    order: int = 1
+    tolerance: float = 1e-6
+    iterations: int = 50
+
+    def step(self, model, x: Tensor, t: Time, s: Time, state: Tensor | None):
+        only(self, t, s, falling=False)
+        low, high = level(model.abar, t, x), level(model.abar, s, x)
+        a = (high / low).sqrt()
+        b = (1 - high).sqrt() - a * (1 - low).sqrt()  # √ᾱ_s (σ̄_s − σ̄_t)
+        search = Anderson(a * x)
+        for _ in range(self.iterations):
+            if search.tell(a * x + b * model(search.x, s).eps, self.tolerance):
+                break
+        residual = search.least if state is None else torch.maximum(state, search.least)
+        # The ε that leads exactly to the solution: stepping down from there misses x by the residual and no more.
+        prediction = from_eps(x, (search.best - a * x) / b, low)
+        return marginal(prediction.x0, prediction.eps, high).to(x.dtype), prediction, residual
+
+    def evaluations(self, times: Sequence[Time], state: Any = None) -> None:
+        return None
+
+
+class Anderson:
+    """Solves x = g(x) for each row of x (N, …) by Anderson acceleration: evaluate g at `x`, `tell` its value, repeat.
+
+    The next iterate is Σ α_i g(x_i) over the last `MEMORY` iterates, with Σ α_i = 1 and ‖Σ α_i (g(x_i) − x_i)‖ least
+    (Walker & Ni 2011). A residual is the root mean square of g(x) − x over a row.
+    best: (N, …) the best x of each row so far.  least: (N,) its residual.
+    """
+
+    MEMORY = 6
+
+    def __init__(self, x: Tensor):
+        self.x = self.best = x
+        self.least = wide(x.new_full((len(x),), torch.inf))
+        self.values: list[Tensor] = []  # g(x_i), each (N, D) float64
+        self.residuals: list[Tensor] = []  # g(x_i) − x_i, likewise
+
+    def tell(self, value: Tensor, tolerance: float) -> bool:
+        """Take in g(x), and move x. Returns whether every row is solved to `tolerance`."""
+        residual = wide(value - self.x).flatten(1)  # (N, D)
+        size = residual.square().mean(1).sqrt()  # (N,)
+        better = size < self.least
+        self.best = torch.where(better.view(-1, *[1] * (value.ndim - 1)), self.x, self.best)
+        self.least = torch.where(better, size, self.least)
+        if (self.least <= tolerance).all():
+            return True
+        self.values = [*self.values, wide(value).flatten(1)][-self.MEMORY :]
+        self.residuals = [*self.residuals, residual][-self.MEMORY :]
+        r = torch.stack(self.residuals, 1)  # (N, m, D)
+        gram = r @ r.mT  # (N, m, m)
+        ridge = 1e-12 * gram.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] + 1e-30
+        gram = gram + ridge * torch.eye(gram.shape[1], device=gram.device, dtype=gram.dtype)
+        alpha = torch.linalg.solve(gram, gram.new_ones(gram.shape[:2]))  # (N, m)
+        alpha = alpha / alpha.sum(1, keepdim=True)
+        x = (alpha[:, :, None] * torch.stack(self.values, 1)).sum(1)
+        self.x = x.to(self.x.dtype).view_as(self.x)
+        return False
+
+
+class Pair(NamedTuple):
+    """The state of exact inversion: x at the time before the present one, and the level ᾱ there."""
+
+    behind: Tensor
+    abar: Tensor
+
+
+@dataclass(frozen=True)
+class Exact(Solver):
+    """Bidirectional integration approximation, BDIA with γ = 1 (Zhang et al. 2023): over times p, t, u in a row,
+    x_u = x_p − DDIM(x_t→p) + DDIM(x_t→u). Read from the other end the formula is its own inverse. Order 1, up and down.
+
+    The state is a `Pair`. The first step of a walk without one is DDIM's. A walk that starts with the pair that another
+    one ended with turns round: its first step returns to where the other came from, without an evaluation. All is
+    done in float64, where the device has it: nothing damps a rounding error.
+    """
+
+    name: str = "exact"
+    order: int = 1
+
+    def step(self, model, x: Tensor, t: Time, s: Time, state: Pair | None):
+        x, abar_s = wide(x), level(model.abar, s, x)
+        if state is not None and torch.equal(state.abar, abar_s):
+            return wide(state.behind), between(x, level(model.abar, t, x), *state), Pair(x, level(model.abar, t, x))
+        prediction = model(x, t)
+        here = prediction.abar
+        if state is None:
+            return marginal(prediction.x0, prediction.eps, abar_s), prediction, Pair(x, here)
+        # DDIM(x_t→u) − DDIM(x_t→p), subtracted before it meets x: far less rounding than two steps apart.
+        x0 = (abar_s.sqrt() - state.abar.sqrt()) * prediction.x0
+        eps = ((1 - abar_s).sqrt() - (1 - state.abar).sqrt()) * prediction.eps
+        return state.behind + (x0 + eps), prediction, Pair(x, here)
+
+    def evaluations(self, times: Sequence[Time], state: Any = None) -> int:
+        return len(times) - (1 if state is None else 2)
+
+
+def between(x: Tensor, abar: Tensor, behind: Tensor, abar_behind: Tensor) -> Prediction:
+    """The Prediction at x and ᾱ from which DDIM's step leads to `behind` at its level: (13) solved for ε."""
+    a = (abar_behind / abar).sqrt()
+    return from_eps(x, (behind - a * x) / ((1 - abar_behind).sqrt() - a * (1 - abar).sqrt()), abar)
+
+
+def wide(x: Tensor) -> Tensor:
+    """float64 for sums whose rounding nothing damps, where the device has it. The network keeps its own dtype."""
+    return x if x.device.type == "mps" else x.double()

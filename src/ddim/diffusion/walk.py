@@ -1,0 +1,42 @@
+"""The walk along a time grid: the one loop of sampling and encoding."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from ddim.diffusion.model import Denoiser
+from ddim.diffusion.process import Prediction
+from ddim.diffusion.schedule import Time, check_time
+from ddim.diffusion.solvers import find
+from ddim.diffusion.solvers.contract import Solver
+
+
+class Moment(NamedTuple):
+    """Where a walk is after a step."""
+
+    x: Tensor  # (N, C, H, W) at the time that the step led to
+    prediction: Prediction  # of the network, at the time that the step left
+    state: Any  # the solver's own; goes back in as `state` to continue the walk
+
+
+def walk(
+    model: Denoiser, x: Tensor, times: Sequence[Time], solver: str | Solver = "ddim", state: Any = None
+) -> Iterator[Moment]:
+    """Carry x along `times`: falling times sample, rising times encode. Yields (x, Prediction, state) after each step.
+
+    x: (N, C, H, W) at times[0].  times: numbers in 0..T, or (N,) tensors for a time per image.
+    solver: a name of `ddim.SOLVERS`, or a value.  state: where another walk of the same solver ended.
+    Nothing is kept: memory does not grow with the number of steps. Raises InputError.
+    """
+    solver = find(solver)
+    for t, s in pairwise([check_time(len(model.abar) - 1, t) for t in times]):
+        x, prediction, state = solver.step(model, x, t, s, state)
+        yield Moment(x, prediction, state)
+
+
+def last(moments: Iterator[Moment]) -> Moment:
+    """The moment at which a walk ends."""
+    return deque(moments, maxlen=1)[0]
