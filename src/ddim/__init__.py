@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.checkpoints.saving import save
     from ddim.diffusion import noise, process, schedule
     from ddim.diffusion.clipping import Clip
+    from ddim.diffusion.facts import Facts
     from ddim.diffusion.interpolation import interpolate, interpolate_ddpm, slerp, slerp_grid
     from ddim.diffusion.latents import decode, encode
     from ddim.diffusion.model import Model
@@ -37,6 +38,7 @@ _HOMES = {
     "slerp_grid": "diffusion.interpolation",
     "decode": "diffusion.latents",
     "encode": "diffusion.latents",
+    "Facts": "diffusion.facts",
     "Model": "diffusion.model",
     "Prediction": "diffusion.process",
     "generate": "diffusion.sampling",

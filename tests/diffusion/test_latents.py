@@ -8,11 +8,11 @@ from support.models import tiny_model
 from support.oracles import Gaussian
 
 import ddim
-from ddim.diffusion import latents as latent
 from ddim.diffusion import schedule
 from ddim.diffusion.noise import draws, normal
 from ddim.diffusion.process import from_eps, marginal
-from ddim.diffusion.sampling import end, stochastic
+from ddim.diffusion.solvers import with_noise
+from ddim.diffusion.walk import last
 from ddim.errors import InputError
 
 
@@ -76,7 +76,7 @@ def test_implicit_encoding_inverts_sampling():
     noise = normal(0, range(8), (1, 4, 4)).double()
     for S in (2, 10, 50):
         x = ddim.decode(model, noise, S)
-        exact = ddim.encode(model, x, S, implicit=True)
+        exact = ddim.encode(model, x, S, solver="implicit")
         assert (ddim.decode(model, exact, S) - x).abs().max() < 1e-5
         assert (exact - noise).abs().max() < 1e-2 * (ddim.encode(model, x, S) - noise).abs().max()
 
@@ -90,11 +90,11 @@ def test_implicit_encoding_warns_where_it_found_no_solution():
             return from_eps(x, torch.where(x > 0, -5.0, 5.0), self.abar[t])
 
     with pytest.warns(UserWarning, match="residual of"):
-        ddim.encode(Pushed(), 0.1 * normal(0, range(2), (1, 4, 4)), times=[1000, 0], implicit=True)
+        ddim.encode(Pushed(), 0.1 * normal(0, range(2), (1, 4, 4)), times=[1000, 0], solver="implicit")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         gauss = gaussian()
-        ddim.encode(gauss, data(gauss), 20, implicit=True)
+        ddim.encode(gauss, data(gauss), 20, solver="implicit")
 
 
 def test_slerp_is_the_papers_formula_per_sample():
@@ -134,7 +134,7 @@ def test_at_its_ends_interpolation_returns_the_two_pictures():
 
 def test_a_grid_has_the_latents_at_its_corners_and_slerps_at_its_edges():
     z = normal(3, range(4), (1, 4, 4)).double()
-    sheet = latent.slerp_grid(z, 3, 5)
+    sheet = ddim.slerp_grid(z, 3, 5)
     assert sheet.shape == (3, 5, 1, 4, 4)
     torch.testing.assert_close(sheet[[0, 0, -1, -1], [0, -1, 0, -1]], z)
     torch.testing.assert_close(sheet[0], ddim.slerp(z[:1], z[1:2], torch.linspace(0, 1, 5)))
@@ -145,14 +145,14 @@ def test_a_grid_has_the_latents_at_its_corners_and_slerps_at_its_edges():
 def test_the_ddpm_way_is_diffuse_mix_denoise():
     model = tiny_model()
     x = normal(1, range(2), model.shape).clamp(-1, 1)
-    frames = latent.interpolate_ddpm(model, x[:1], x[1:], 300, frames=3, steps=6, seed=4)
+    frames = ddim.interpolate_ddpm(model, x[:1], x[1:], 300, frames=3, steps=6, seed=4)
     noisy = marginal(x, normal(4, [0, 1], model.shape), model.abar[300])
     middle = (noisy[:1] + noisy[1:]) / 2
     path = schedule.times(300, 6)
     assert path[0] == 300
     for start, frame in zip([noisy[:1], middle, noisy[1:]], frames, strict=True):
-        step = stochastic(1.0, draws(4, [0], model.shape))
-        expected = end(ddim.walk(model, start, path, step))
+        solver = with_noise("ddim", 1.0, "small", draws(4, [0], model.shape))
+        expected = last(ddim.walk(model, start, path, solver)).x
         torch.testing.assert_close(frame[None], expected, rtol=1e-4, atol=1e-4)
 
 
@@ -160,7 +160,7 @@ def test_the_ddpm_way_is_coarser_for_larger_times():
     """The end frame is the picture again for small t, and something else for large t."""
     model = gaussian()
     x = data(model, 2)
-    frames = [latent.interpolate_ddpm(model, x[:1], x[1:], t, 3, 1000) for t in (5, 30, 150)]
+    frames = [ddim.interpolate_ddpm(model, x[:1], x[1:], t, 3, 1000) for t in (5, 30, 150)]
     away = [(f[0] - x[0]).square().mean().sqrt().item() for f in frames]
     assert away == sorted(away)
     assert away[0] < 0.2 * away[-1]
@@ -171,6 +171,6 @@ def test_bad_requests():
     with pytest.raises(InputError, match="one shape"):
         ddim.slerp(z[:2], z[:3], torch.zeros(1))
     with pytest.raises(InputError, match="four corners"):
-        latent.slerp_grid(z[:3], 2, 2)
+        ddim.slerp_grid(z[:3], 2, 2)
     with pytest.raises(InputError, match="from 1 to 1000; got 0"):
-        latent.interpolate_ddpm(tiny_model(), z[:1], z[1:2], 0)
+        ddim.interpolate_ddpm(tiny_model(), z[:1], z[1:2], 0)

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from support.models import tiny_model, tiny_network
@@ -74,14 +75,39 @@ def test_time_out_of_range(t: int):
         tiny_model()(torch.zeros(1, 1, 8, 8), t)
 
 
-def test_public_names_are_what_they_were_after_every_import():
-    """`ddim.sample` is the function, also once every module has been imported."""
-    import ddim.cli
-    import ddim.cli.commands.sample
+@pytest.mark.parametrize("t", ["500", None, True, float("nan"), 1000.5, torch.tensor([3.0, -1.0])])
+def test_a_wrong_time_gets_one_line(t):
+    with pytest.raises(InputError, match=r"t must be (a number )?from 0 to 1000") as told:
+        tiny_model()(torch.zeros(2, 1, 8, 8), t)
+    assert "\n" not in str(told.value)
 
-    for name in ("load", "sample", "walk", "encode", "decode", "slerp", "interpolate"):
-        assert callable(getattr(ddim, name))
-        assert not hasattr(getattr(ddim, name), "__path__")
-    assert ddim.Prediction._fields == ("x0", "eps", "abar")
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = ddim.nothing
+
+def test_whole_times_are_whole_however_they_are_written():
+    model, x = tiny_model(), torch.randn(2, 1, 8, 8)
+    whole = model(x, 700)
+    for t in (700.0, np.int64(700), torch.tensor(700), torch.tensor([700.0, 700.0])):
+        assert torch.equal(model(x, t).eps, whole.eps)
+        assert (model(x, t).abar == whole.abar).all()
+
+
+@pytest.mark.parametrize("predicts", ["eps", "x0", "v"])
+def test_a_time_per_image(predicts: str):
+    model, x = tiny_model(predicts=predicts), torch.randn(4, 1, 8, 8)
+    times = [0.0, 0.4, 12.0, 700.5]
+    both = model(x, torch.tensor(times))
+    assert both.x0.dtype == torch.float32
+    for k, t in enumerate(times):
+        alone = model(x[k : k + 1], t)
+        torch.testing.assert_close(both.x0[k : k + 1], alone.x0, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(both.eps[k : k + 1], alone.eps, rtol=1e-4, atol=1e-4)
+
+
+def test_the_network_is_asked_between_its_indices():
+    """At t = 700.5 the embedding's angle is that of index 699.5; below 1 it stays at index 0."""
+    model, x = tiny_model(), torch.randn(2, 1, 8, 8)
+    assert torch.equal(model(x, 700.5).eps, model.network(x, torch.tensor([699.5, 699.5])))
+    assert torch.equal(model(x, 0.3).eps, model.network(x, torch.tensor([0, 0])))
+
+
+def test_a_model_is_one_line():
+    assert repr(tiny_model()) == ("<ddim.Model: 1×8×8, T = 1000, predicts eps, 0.04 M parameters in fp32 on cpu>")

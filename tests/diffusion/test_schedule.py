@@ -88,3 +88,39 @@ def test_times_by_hand(times: list[int], words: str):
 def test_unknown_spacing_lists_those_there_are():
     with pytest.raises(InputError, match="official-quadratic"):
         schedule.times(1000, 10, "cubic")
+
+
+def test_levels_between_the_integers():
+    """Log-SNR is linear on [1, T], σ̄ on [0, 1]; whole times are the table's, bit for bit."""
+    abar = schedule.linear()
+    snr = (abar / (1 - abar)).log()
+    for t in (1, 2, 500, 999):
+        middle = schedule.level(abar, t + 0.25)
+        assert (middle / (1 - middle)).log().item() == pytest.approx((0.75 * snr[t] + 0.25 * snr[t + 1]).item())
+    quarter = schedule.level(abar, 0.25)
+    assert (1 / quarter - 1).sqrt().item() == pytest.approx(0.25 * (1 / abar[1] - 1).sqrt().item())
+    whole = schedule.level(abar, torch.arange(1001).double())
+    assert torch.equal(whole.flatten(), abar)
+    each = schedule.level(abar, torch.tensor([0.25, 500.25], dtype=torch.float64))
+    assert each.shape == (2, 1, 1, 1)
+    assert torch.equal(each.flatten(), torch.stack([quarter, schedule.level(abar, 500.25)]))
+
+
+def test_levels_fall_with_time():
+    for abar in (schedule.linear(), schedule.cosine(50), schedule.linear(1)):
+        times = torch.linspace(0, len(abar) - 1, 997, dtype=torch.float64)
+        levels = schedule.level(abar, times).flatten()
+        assert (levels[1:] < levels[:-1]).all()
+
+
+def test_no_level_before_a_last_one_without_signal():
+    abar = torch.cat([schedule.linear(10), torch.zeros(1, dtype=torch.float64)])
+    assert schedule.level(abar, 11) == 0
+    with pytest.raises(InputError, match="ends without signal: no time between 10 and 11"):
+        schedule.level(abar, 10.5)
+
+
+def test_a_grid_of_broken_times():
+    assert schedule.check_times(1000, [1000, 500.5, 20.0, 0]) == [1000, 500.5, 20, 0]
+    with pytest.raises(InputError, match=r"times must fall; got 20\.5 followed by 20\.5"):
+        schedule.check_times(1000, [1000, 20.5, 20.5, 0])

@@ -6,11 +6,11 @@ from support.models import tiny_model, tiny_network
 
 import ddim
 from ddim.diffusion import schedule
-from ddim.diffusion.inversion import Implicit, anderson
 from ddim.diffusion.model import Model
 from ddim.diffusion.noise import normal
 from ddim.diffusion.process import marginal
-from ddim.diffusion.sampling import end, walk
+from ddim.diffusion.solvers.inversion import Anderson, Implicit
+from ddim.diffusion.walk import last, walk
 from ddim.errors import InputError
 
 
@@ -35,18 +35,18 @@ def test_the_pair_returns_the_pictures_to_rounding(spacing: str, steps: int):
     for dtype, bound in bounds.items():
         model = Model(tiny_network().to(dtype), schedule.linear(100, 1e-3, 0.2), (1, 8, 8))
         x = pictures(model, 3, dtype)
-        pair = ddim.encode_pair(model, x, steps, spacing)
+        pair = ddim.encode(model, x, steps, spacing, solver="exact")
         assert pair[0].dtype == dtype
         assert (pair[0] - x).abs().max() > 0.1
-        assert (ddim.decode_pair(model, pair, steps, spacing) - x).abs().max() < bound
+        assert (ddim.decode(model, pair, steps, spacing) - x).abs().max() < bound
 
 
 def test_the_pair_returns_the_pictures_over_a_thousand_levels():
     for dtype, bound in {torch.float64: 1e-12, torch.float32: 1e-4}.items():
         model = replace(tiny_model(), network=tiny_network().to(dtype))
         x = pictures(model, 1, dtype)
-        pair = ddim.encode_pair(model, x, 1000)
-        assert (ddim.decode_pair(model, pair, 1000) - x).abs().max() < bound
+        pair = ddim.encode(model, x, 1000, solver="exact")
+        assert (ddim.decode(model, pair, 1000) - x).abs().max() < bound
 
 
 def test_a_bidirectional_step_is_its_formula():
@@ -61,22 +61,22 @@ def test_a_bidirectional_step_is_its_formula():
     x_200 = to(x_0, 0, 200)
     x_600 = x_0 - to(x_200, 200, 0) + to(x_200, 200, 600)
     x_1000 = x_200 - to(x_600, 600, 200) + to(x_600, 600, 1000)
-    pair = ddim.encode_pair(model, x_0, times=[1000, 600, 200, 0])
+    pair = ddim.encode(model, x_0, times=[1000, 600, 200, 0], solver="exact")
     torch.testing.assert_close(pair, (x_1000, x_600), rtol=0, atol=1e-12)
 
 
 def test_the_pair_costs_one_evaluation_a_step():
     model = Counting(tiny_model())
-    pair = ddim.encode_pair(model, pictures(model.model, 1, torch.float32), 10)
+    pair = ddim.encode(model, pictures(model.model, 1, torch.float32), 10, solver="exact")
     assert model.calls == 10
-    ddim.decode_pair(model, pair, 10)
+    ddim.decode(model, pair, 10)
     assert model.calls == 19
 
 
 def test_the_pair_needs_two_steps():
     model = tiny_model()
     with pytest.raises(InputError, match="at least 2 steps"):
-        ddim.encode_pair(model, pictures(model, 1, torch.float32), 1)
+        ddim.encode(model, pictures(model, 1, torch.float32), 1, solver="exact")
 
 
 def test_implicit_encoding_inverts_a_networks_sampling():
@@ -84,12 +84,11 @@ def test_implicit_encoding_inverts_a_networks_sampling():
     model = replace(tiny_model(), network=tiny_network().double())
     for S in (5, 20):
         times = schedule.times(1000, S)
-        x = end(walk(model, normal(1, range(3), model.shape).double(), times))
-        inverse = Implicit(model, times, tolerance=1e-10, iterations=100)
-        z = end(walk(inverse, x, times[::-1]))
+        x = last(walk(model, normal(1, range(3), model.shape).double(), times)).x
+        z, _, residual = last(walk(model, x, times[::-1], Implicit(tolerance=1e-10, iterations=100)))
         error = (ddim.decode(model, z, times=times) - x).abs().max()
         explicit = (ddim.decode(model, ddim.encode(model, x, times=times), times=times) - x).abs().max()
-        assert inverse.residual.shape == (3,)
+        assert residual.shape == (3,)
         assert error < 1e-3 * explicit, (error, explicit)
 
 
@@ -97,30 +96,43 @@ def test_the_residual_is_what_a_step_misses():
     """Where the fixed point is left unsolved, stepping down again misses by the residual, in units of x at the top."""
     model = replace(tiny_model(), network=tiny_network().double())
     x = pictures(model, 4, torch.float64)
-    inverse = Implicit(model, [700, 0], iterations=2)
-    z = end(walk(inverse, x, [0, 700]))
-    missed = model.abar[700].sqrt() * (end(walk(model, z, [700, 0])) - x)
-    torch.testing.assert_close(missed.flatten(1).square().mean(1).sqrt(), inverse.residual)
-    assert inverse.residual.min() > 1e-8
+    z, _, residual = last(walk(model, x, [0, 700], Implicit(iterations=2)))
+    missed = model.abar[700].sqrt() * (last(walk(model, z, [700, 0])).x - x)
+    torch.testing.assert_close(missed.flatten(1).square().mean(1).sqrt(), residual)
+    assert residual.min() > 1e-8
 
 
-def test_implicit_encoding_knows_its_grid():
-    inverse = Implicit(tiny_model(), [1000, 500, 0])
-    with pytest.raises(InputError, match="t = 300 is not on the grid"):
-        inverse(normal(0, [0], (1, 8, 8)), 300)
+def test_implicit_walks_up_only():
+    with pytest.raises(InputError, match="solver implicit walks up only, so it is not for sampling; choose ddim"):
+        last(walk(tiny_model(), normal(0, [0], (1, 8, 8)), [1000, 0], "implicit"))
+
+
+def test_a_pair_wants_its_solver():
+    model = tiny_model()
+    pair = ddim.encode(model, pictures(model, 1, torch.float32), 4, solver="exact")
+    with pytest.raises(InputError, match="a pair of latents is decoded by solver exact, not heun"):
+        ddim.decode(model, pair, 4, solver="heun")
+
+
+def solved(g, x: torch.Tensor, tolerance: float, iterations: int) -> tuple[torch.Tensor, torch.Tensor]:
+    search = Anderson(x)
+    for _ in range(iterations):
+        if search.tell(g(search.x), tolerance):
+            break
+    return search.best, search.least
 
 
 def test_anderson_solves_what_plain_iteration_cannot():
     """g(x) = A x + c with an eigenvalue of −3: the iteration diverges, the fixed point is (1 − A)⁻¹ c."""
     rows = torch.tensor([[-3.0, 0.2, 0.0], [0.0, 0.9, 0.1], [0.1, 0.0, 0.5]], dtype=torch.float64)
     c = normal(0, range(5), (3,)).double()
-    x, residual = anderson(lambda x: x @ rows.T + c, torch.zeros(5, 3, dtype=torch.float64), 1e-12, 30)
+    x, residual = solved(lambda x: x @ rows.T + c, torch.zeros(5, 3, dtype=torch.float64), 1e-12, 30)
     torch.testing.assert_close(x, torch.linalg.solve(torch.eye(3).double() - rows, c.T).T, rtol=0, atol=1e-9)
     assert (residual < 1e-10).all()
 
 
 def test_anderson_keeps_the_best_it_saw():
     """x = x² + 1 has no real solution: what comes back is never worse than the start."""
-    x, residual = anderson(lambda x: x**2 + 1, torch.zeros(2, 1, dtype=torch.float64), 1e-9, 20)
+    x, residual = solved(lambda x: x**2 + 1, torch.zeros(2, 1, dtype=torch.float64), 1e-9, 20)
     torch.testing.assert_close((x**2 + 1 - x).abs().flatten(), residual)
     assert (residual <= 1).all()

@@ -1,34 +1,35 @@
-"""The gate for samplers: each is run on data of which everything is known, over every spacing and S from 1 to 50.
+"""The gate for solvers: each is run on data of which everything is known, over every spacing and S from 1 to 50.
 
-A new sampler gets a row in SAMPLERS, and must then be finite everywhere and converge with the order it claims.
-`python tests/conformance.py` prints the table of errors.
+A new solver gets a row in WAYS, and must then be finite everywhere and converge with the order it claims.
+`python -m support.conformance`, in tests/, prints the table of errors.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from ddim.diffusion import schedule
-from ddim.diffusion.sampling import Step, ddim, end, stochastic, walk
+from ddim.diffusion.solvers import Solver, find, with_noise
+from ddim.diffusion.walk import last, walk
 from support.oracles import Gaussian, Mixture
 
-
-@dataclass(frozen=True)
-class Sampler:
-    step: Callable[[Iterator[Tensor]], Step]  # from the noise of each step, which an ODE sampler ignores
-    order: int  # the global error falls as S^-order
-    past: int = 1  # predictions that the step is shown
+Way = Callable[[Iterator[Tensor]], Solver]  # from the noise of each step, which a deterministic solver ignores
 
 
-SAMPLERS = {
-    "η = 0 (DDIM)": Sampler(lambda noise: ddim, order=1),
-    "η = 0.2": Sampler(partial(stochastic, 0.2), order=1),
-    "η = 0.5": Sampler(partial(stochastic, 0.5), order=1),
-    "η = 1 (DDPM)": Sampler(partial(stochastic, 1.0), order=1),
-    "σ̂": Sampler(partial(stochastic, "hat"), order=1),
+def noisy(eta: float | str, noise: Iterator[Tensor]) -> Solver:
+    return with_noise("ddim", eta, "small", noise)
+
+
+WAYS: dict[str, Way] = {
+    "η = 0 (DDIM)": lambda noise: find("ddim"),
+    "η = 0.2": partial(noisy, 0.2),
+    "η = 0.5": partial(noisy, 0.5),
+    "η = 1 (DDPM)": partial(noisy, 1.0),
+    "σ̂": partial(noisy, "hat"),
+    "heun": lambda noise: find("heun"),
+    "unipc": lambda noise: find("unipc"),
 }
 
 
@@ -51,17 +52,17 @@ def starts(shape: tuple[int, ...], seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def gaussian_error(sampler: Sampler, model: Gaussian, times: list[int]) -> float:
+def gaussian_error(way: Way, model: Gaussian, times: list[int]) -> float:
     """The Wasserstein-2 distance between what comes out and the data, exactly: no pictures are drawn.
 
-    On Gaussian data every sampler is affine, x_0 = a x_T + b + Σ_i c_i z_i. A batch finds it out: a row starts at 0, a
-    row at 1, and a row for each step has z_i = 1. The start has the exact marginal of its level.
+    On Gaussian data every solver here is affine, x_0 = a x_T + b + Σ_i c_i z_i. A batch finds it out: a row starts at
+    0, a row at 1, and a row for each step has z_i = 1. The start has the exact marginal of its level.
     """
     S = len(times) - 1
     x = torch.zeros(2 + S, 1, 1, 1, dtype=torch.float64)
     x[1] = 1
     unit = torch.eye(2 + S, dtype=torch.float64)[:, 2:].T.reshape(S, 2 + S, 1, 1, 1)
-    out = end(walk(model, x, times, sampler.step(iter(unit)), sampler.past)).flatten()
+    out = last(walk(model, x, times, way(iter(unit)))).x.flatten()
     a, b, c = out[1] - out[0], out[0], out[2:] - out[0]
     first = times[0]
     mean = a * model.abar[first].sqrt() * model.mean + b
@@ -69,9 +70,9 @@ def gaussian_error(sampler: Sampler, model: Gaussian, times: list[int]) -> float
     return ((mean - model.mean) ** 2 + (spread - model.variance.sqrt()) ** 2).sqrt().item()
 
 
-def ode_error(sampler: Sampler, model: Mixture, times: list[int], x: Tensor, exact: Tensor) -> float:
-    """The root mean square distance between where an ODE sampler and the exact flow carry x."""
-    return (end(walk(model, x, times, sampler.step(iter(())), sampler.past)) - exact).square().mean().sqrt().item()
+def ode_error(way: Way, model: Mixture, times: list[int], x: Tensor, exact: Tensor) -> float:
+    """The root mean square distance between where a deterministic solver and the exact flow carry x."""
+    return (last(walk(model, x, times, way(iter(())))).x - exact).square().mean().sqrt().item()
 
 
 def order(errors: dict[int, float]) -> float:
@@ -83,20 +84,20 @@ def order(errors: dict[int, float]) -> float:
 def table() -> str:
     """The errors on Gaussian data (linear β, T = 1000) and the measured orders, in Markdown."""
     columns = (1, 2, 5, 10, 20, 50)
-    lines = [f"| sampler | spacing | {' | '.join(f'S = {S}' for S in columns)} | order |"]
+    lines = [f"| solver | spacing | {' | '.join(f'S = {S}' for S in columns)} | order |"]
     lines.append("|---" * (len(columns) + 3) + "|")
-    for name, sampler in SAMPLERS.items():
+    for name, way in WAYS.items():
         for spacing in ("linear", "quadratic"):
-            errors = [gaussian_error(sampler, gaussian(), schedule.times(1000, S, spacing)) for S in columns]
+            errors = [gaussian_error(way, gaussian(), schedule.times(1000, S, spacing)) for S in columns]
             row = " | ".join(f"{error:.2g}" for error in errors)
-            lines.append(f"| {name} | {spacing} | {row} | {order(convergence(sampler, spacing)):.2f} |")
+            lines.append(f"| {name} | {spacing} | {row} | {order(convergence(way, spacing)):.2f} |")
     return "\n".join(lines)
 
 
-def convergence(sampler: Sampler, spacing: str, T: int = 8192) -> dict[int, float]:
+def convergence(way: Way, spacing: str, T: int = 8192) -> dict[int, float]:
     """Errors at S where the order shows, on a schedule fine enough that times need hardly any rounding."""
     model = gaussian(T)
-    return {S: gaussian_error(sampler, model, schedule.times(T, S, spacing)) for S in (64, 128, 256)}
+    return {S: gaussian_error(way, model, schedule.times(T, S, spacing)) for S in (64, 128, 256)}
 
 
 if __name__ == "__main__":

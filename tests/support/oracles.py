@@ -8,6 +8,7 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from ddim.diffusion.process import Prediction, from_eps
+from ddim.diffusion.schedule import Time, level
 
 
 @dataclass(frozen=True)
@@ -18,22 +19,23 @@ class Gaussian:
     mean: Tensor
     variance: Tensor
 
-    def spread(self, t: int) -> Tensor:
+    def spread(self, t: Time) -> Tensor:
         """The standard deviation of x_t: √(ᾱ_t v + 1 − ᾱ_t)."""
-        return (self.abar[t] * self.variance + 1 - self.abar[t]).sqrt()
+        return (level(self.abar, t) * self.variance + 1 - level(self.abar, t)).sqrt()
 
-    def __call__(self, x: Tensor, t: int) -> Prediction:
+    def __call__(self, x: Tensor, t: Time) -> Prediction:
         """E[ε | x_t = x]. As with a network, t = 0 is asked at level 1."""
-        level = self.abar[max(t, 1)]
-        eps = (1 - level).sqrt() * (x - level.sqrt() * self.mean) / (level * self.variance + 1 - level)
-        return from_eps(x, eps, self.abar[t])
+        here = level(self.abar, t)
+        asked = torch.where(here == 1, self.abar[1], here)
+        eps = (1 - asked).sqrt() * (x - asked.sqrt() * self.mean) / (asked * self.variance + 1 - asked)
+        return from_eps(x, eps, here)
 
-    def flow(self, x: Tensor, t: int, s: int) -> Tensor:
+    def flow(self, x: Tensor, t: Time, s: Time) -> Tensor:
         """Where the probability-flow ODE carries x from t to s: the position in standard deviations is kept."""
-        centre_t, centre_s = self.abar[t].sqrt() * self.mean, self.abar[s].sqrt() * self.mean
+        centre_t, centre_s = level(self.abar, t).sqrt() * self.mean, level(self.abar, s).sqrt() * self.mean
         return centre_s + (x - centre_t) * self.spread(s) / self.spread(t)
 
-    def log_density(self, x: Tensor, t: int) -> Tensor:
+    def log_density(self, x: Tensor, t: Time) -> Tensor:
         """log q(x_t = x), all pixels together: (N,)."""
         normal = torch.distributions.Normal(self.abar[t].sqrt() * self.mean, self.spread(t))
         return normal.log_prob(x).flatten(1).sum(1)
@@ -48,36 +50,37 @@ class Mixture:
     means: Tensor
     variance: float
 
-    def __call__(self, x: Tensor, t: int) -> Prediction:
+    def __call__(self, x: Tensor, t: Time) -> Prediction:
         """E[ε | x_t = x]. As with a network, t = 0 is asked at level 1."""
-        return from_eps(x, self.eps(x, self.abar[max(t, 1)]), self.abar[t])
+        here = level(self.abar, t)
+        return from_eps(x, self.eps(x, torch.where(here == 1, self.abar[1], here)), here)
 
-    def eps(self, x: Tensor, level: Tensor) -> Tensor:
+    def eps(self, x: Tensor, abar: Tensor) -> Tensor:
         """E[ε | x] = √(1−ᾱ) Σ_k r_k(x) (x − √ᾱ m_k)/(ᾱ v + 1 − ᾱ) at any level ᾱ, r_k the responsibilities."""
-        total = level * self.variance + 1 - level
-        offset = x[:, None] - level.sqrt() * self.means  # (N, K, C, H, W)
+        total = abar * self.variance + 1 - abar
+        offset = x[:, None] - abar.sqrt() * self.means  # (N, K, C, H, W)
         r = (self.weights.log() - offset.flatten(2).square().sum(2) / (2 * total)).softmax(1)  # (N, K)
-        return (1 - level).sqrt() * (r[:, :, None, None, None] * offset).sum(1) / total
+        return (1 - abar).sqrt() * (r[:, :, None, None, None] * offset).sum(1) / total
 
-    def log_density(self, x: Tensor, t: int) -> Tensor:
+    def log_density(self, x: Tensor, t: Time) -> Tensor:
         """log q(x_t = x), all pixels together: (N,)."""
         total = self.abar[t] * self.variance + 1 - self.abar[t]
         offset = (x[:, None] - self.abar[t].sqrt() * self.means).flatten(2)  # (N, K, C·H·W)
         constant = offset.shape[2] / 2 * (2 * torch.pi * total).log()
         return (self.weights.log() - offset.square().sum(2) / (2 * total)).logsumexp(1) - constant
 
-    def flow(self, x: Tensor, t: int, s: int) -> Tensor:
+    def flow(self, x: Tensor, t: Time, s: Time) -> Tensor:
         """Where the probability-flow ODE carries x from t to s: dx̄ = ε dσ̄ (14) by Dormand-Prince, to about 1e-11."""
-        start, end = ((1 / self.abar[i] - 1).sqrt().item() for i in (t, s))  # σ̄ = √((1−ᾱ)/ᾱ)
+        start, end = ((1 / level(self.abar, i) - 1).sqrt().item() for i in (t, s))  # σ̄ = √((1−ᾱ)/ᾱ)
 
         def slope(sigma: float, flat: np.ndarray) -> np.ndarray:
-            level = torch.tensor(1 / (1 + sigma**2), dtype=torch.float64)
-            return self.eps(level.sqrt() * torch.from_numpy(flat).view(x.shape), level).flatten().numpy()
+            abar = torch.tensor(1 / (1 + sigma**2), dtype=torch.float64)
+            return self.eps(abar.sqrt() * torch.from_numpy(flat).view(x.shape), abar).flatten().numpy()
 
-        scaled = (x / self.abar[t].sqrt()).flatten().numpy()  # x̄
+        scaled = (x / level(self.abar, t).sqrt()).flatten().numpy()  # x̄
         # The curve bends most where σ̄ is small: log σ̄ would miss its end at 0, so the integrator picks its own steps.
         found = solve_ivp(slope, (start, end), scaled, method="DOP853", rtol=1e-12, atol=1e-12)
-        return self.abar[s].sqrt() * torch.from_numpy(found.y[:, -1]).view(x.shape)
+        return level(self.abar, s).sqrt() * torch.from_numpy(found.y[:, -1]).view(x.shape)
 
     def nearest(self, x: Tensor) -> Tensor:
         """The component whose mean is nearest: (N,)."""

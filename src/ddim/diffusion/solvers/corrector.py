@@ -21,21 +21,23 @@ class Corrected(NamedTuple):
 
 @dataclass(frozen=True)
 class UniPC(Solver):
-    """UniPC in x̂_0, B(h) = e^−h − 1 (Zhao et al. 2023, arXiv 2302.04867, algorithms 5 to 8), λ = half log-SNR.
+    """UniPC-2 in x̂_0, B(h) = e^−h − 1 (Zhao et al. 2023, arXiv 2302.04867, algorithms 5 to 8), λ = half log-SNR.
 
+    predictions: how many a step combines. The corrector lifts the order to one more than that.
     One evaluation a step: x̂_0 at the new point first corrects the way there. Steps from or into the data, and the first
     of a walk, are DDIM's; what the last step leads to is not corrected. Up and down.
     """
 
     name: str = "unipc"
-    order: int = 2
+    order: int = 3
+    predictions: int = 2
 
     def step(self, model, x: Tensor, t: Time, s: Time, state: Corrected | None):
         prediction = model(x, t)
         if state is not None and usable(prediction.abar, state.past[0].abar):
             x = self.advance(state.x, state.past, prediction.abar, prediction.x0).to(x.dtype)
             prediction = from_x0(x, prediction.x0, prediction.abar)
-        past = (prediction, *(state.past if state else ()))[: self.order]
+        past = (prediction, *(state.past if state else ()))[: self.predictions]
         return self.advance(x, past, level(model.abar, s, x)).to(x.dtype), prediction, Corrected(x, past)
 
     def advance(self, x: Tensor, past: tuple[Prediction, ...], abar: Tensor, x0: Tensor | None = None) -> Tensor:

@@ -97,7 +97,8 @@ class Pair(NamedTuple):
 @dataclass(frozen=True)
 class Exact(Solver):
     """Bidirectional integration approximation, BDIA with γ = 1 (Zhang et al. 2023): over times p, t, u in a row,
-    x_u = x_p − DDIM(x_t→p) + DDIM(x_t→u). Read from the other end the formula is its own inverse. Order 1, up and down.
+    x_u = x_p − DDIM(x_t→p) + DDIM(x_t→u). Read from the other end the formula is its own inverse. Order 2
+    where steps change little in σ̄ from one to the next, as leapfrog; up and down.
 
     The state is a `Pair`. The first step of a walk without one is DDIM's. A walk that starts with the pair that another
     one ended with turns round: its first step returns to where the other came from, without an evaluation. All is
@@ -105,7 +106,7 @@ class Exact(Solver):
     """
 
     name: str = "exact"
-    order: int = 1
+    order: int = 2
 
     def step(self, model, x: Tensor, t: Time, s: Time, state: Pair | None):
         x, abar_s = wide(x), level(model.abar, s, x)

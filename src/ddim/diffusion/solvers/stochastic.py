@@ -55,7 +55,7 @@ def noise_of(eta: float | str, variance: str = "small") -> tuple[float, Variance
     if variance not in VARIANCES:
         raise InputError(f"unknown variance {variance!r}: choose one of {', '.join(VARIANCES)}")
     if variance == "large" and eta != 1:
-        raise InputError(f"variance large belongs to eta 1; got eta {eta:g}")
+        raise InputError(f"variance large needs eta 1; got eta {eta:g}")
     return float(eta), variance
 
 
@@ -65,15 +65,11 @@ def check_eta(abar: Tensor, times: Sequence[Time], eta: float | str, variance: s
     if value <= 1:
         return
     # The radicand 1−ᾱ_s−σ(η)² vanishes at η = √(1−ᾱ_s)/σ(1); the step into the data has σ = 0 whatever η.
-    bound, t, s = (
-        min(
-            (((1 - high).sqrt() / sigma(1.0, low, high)).min().item(), t, s)
-            for t, s in pairwise(times)
-            for low, high in [(level(abar, t), level(abar, s))]
-            if not (high == 1).all()
-        )
-        if any(not (level(abar, s) == 1).all() for s in times[1:])
-        else (math.inf, 0, 0)
-    )
-    if value > bound:
+    bounds = {}
+    for t, s in pairwise(times):
+        low, high = level(abar, t), level(abar, s)
+        if not (high == 1).all():
+            bounds[((1 - high).sqrt() / sigma(1.0, low, high)).min().item()] = t, s
+    if bounds and value > (bound := min(bounds)):
+        t, s = bounds[bound]
         raise InputError(f"eta {eta} is too large for this grid: at most {bound:.4f}, by its step {t} -> {s}")
