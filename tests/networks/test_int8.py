@@ -4,8 +4,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import ddim
-from ddim.cli.commands import ready
-from ddim.diffusion.sampling import end, generate, grid
+from ddim.diffusion.schedule import grid
+from ddim.diffusion.walk import last
 from ddim.errors import InputError
 from ddim.images.batches import to_uint8
 from ddim.networks.acceleration.int8 import Int8Conv, quantised
@@ -37,7 +37,7 @@ def test_the_convolution_is_that_of_the_rounded_numbers(dtype: torch.dtype, how:
 
 def pictures(model, images) -> torch.Tensor:
     with torch.no_grad():
-        return end(generate(model, images, grid(model, 20)))
+        return last(ddim.generate(model, images, grid(model.abar, 20))).x
 
 
 def test_digits_in_bytes_are_nearly_the_digits():
@@ -50,7 +50,7 @@ def test_digits_in_bytes_are_nearly_the_digits():
 
 
 def test_ranges_are_the_models_so_a_picture_is_the_same_in_any_batch():
-    model, again = (ready(ddim.load("digits", "cpu"), "int8") for _ in range(2))
+    model, again = (ddim.prepare(ddim.load("digits", "cpu"), "int8") for _ in range(2))
     together = to_uint8(pictures(model, range(6))).int()
     assert torch.equal(to_uint8(pictures(again, range(6))).int(), together)
     assert (to_uint8(pictures(model, [4])).int() - together[4:5]).abs().max() <= 1
@@ -64,4 +64,4 @@ def test_the_command_line(ddim_cli):
 def test_a_cpu_without_bytes_is_told(monkeypatch):
     monkeypatch.setattr(machine, "_cpuinfo", lambda: "flags : fma avx2")
     with pytest.raises(InputError, match="int8 needs a CPU"):
-        ready(ddim.load("digits", "cpu"), "int8")
+        ddim.prepare(ddim.load("digits", "cpu"), "int8")

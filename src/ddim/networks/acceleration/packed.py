@@ -68,12 +68,15 @@ def packed(network: nn.Module, least: int = 2**16) -> nn.Module:
     """
     folded(network)
     uses = [f"_convolution{kind}_pointwise" for kind in ("", "_transpose")]
-    uses += [f"_reorder_convolution{kind}_weight" for kind in ("", "_transpose")]
+    uses += [f"_reorder_convolution{kind}_weight" for kind in ("", "_transpose")] + ["_is_mkldnn_bf16_supported"]
     if not all(hasattr(torch.ops.mkldnn, name) for name in uses):
         return network
+    dtypes = [torch.float32]
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():  # a CPU without AVX-512 cannot pack bf16
+        dtypes.append(torch.bfloat16)
     for module in list(network.modules()):
         for name, child in module.named_children():
             pack = {nn.Conv2d: PackedConv, Folded: PackedUpsample}.get(type(child))
-            if pack and child.weight.numel() >= least and child.weight.dtype in (torch.float32, torch.bfloat16):
+            if pack and child.weight.numel() >= least and child.weight.dtype in dtypes:
                 setattr(module, name, pack(child))
     return network
