@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ddim.diffusion import schedule
+from ddim.diffusion.clipping import Clip
 from ddim.errors import InputError
 from ddim.networks.blocks import ExtendedConfig, UNetConfig
 
@@ -170,6 +171,14 @@ def check_scheduler(config: dict) -> None:
         raise InputError(f"prediction_type {predicts!r} is not supported: {_words(PREDICTION_TYPES)}")
     if config.get("rescale_betas_zero_snr") and predicts == "epsilon":
         raise InputError("rescale_betas_zero_snr with epsilon leaves x_0 undefined at t = T")
+
+
+def clip_of(config: dict) -> Clip | bool:
+    """How a diffusers scheduler clips x̂_0. DDIMScheduler keeps ε as it was; DDPMScheduler's posterior derives it."""
+    if not config.get("clip_sample", True):
+        return False
+    keeps = config.get("_class_name", SCHEDULERS[0]) == "DDIMScheduler"
+    return Clip(float(config.get("clip_sample_range", 1.0)), keep_eps=keeps)
 
 
 def _words(names) -> str:

@@ -1,0 +1,1 @@
+"""Files of weights in the layouts of other code: recognised by their keys, completed by options, made into models."""

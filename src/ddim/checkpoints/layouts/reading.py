@@ -14,6 +14,7 @@ from ddim.checkpoints.layouts.official import settings
 from ddim.checkpoints.options import Options
 from ddim.checkpoints.weights import assign, is_state, read
 from ddim.diffusion import schedule
+from ddim.diffusion.facts import Facts
 from ddim.diffusion.model import Model
 from ddim.errors import InputError, choose
 from ddim.networks import lucidrains_unet as lucidrains
@@ -49,7 +50,7 @@ def load_file(path: Path, options: Options) -> Model:
     except InputError as error:
         raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     which = {None: "", True: ", averaged weights", False: ", weights as trained"}[averaged]
-    return replace(model, info={"source": str(path), "layout": layout + which, **model.info})
+    return replace(model, facts=replace(model.facts, source=str(path), layout=layout + which, averaged=averaged))
 
 
 def unwrap(content, raw: bool, path: Path) -> tuple[bool | None, dict[str, Tensor]]:
@@ -106,8 +107,7 @@ def model_of(network: UNet | LucidUNet, abar: Tensor, predicts: str, assumed: di
         )
     if extra := c.out_channels - c.in_channels:
         log.warning("the network also learned its variance: %d of its %d channels are dropped", extra, c.out_channels)
-    told = {"assumed": ", ".join(f"{name} {value}" for name, value in assumed.items())} if assumed else {}
-    return Model(network, abar, (c.in_channels, height, width), predicts, told)
+    return Model(network, abar, (c.in_channels, height, width), predicts, Facts(assumed=assumed))
 
 
 def official(state: dict[str, Tensor], o: Options, path: Path) -> Model:
