@@ -6,9 +6,11 @@ Nothing here imports torch, so that a wrong option is refused at once.
 
 import contextlib
 import io
+import math
 import re
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Literal, TypeVar
 
 import tyro
@@ -37,6 +39,12 @@ class Machine:
     precision: Precision = "auto"
     """Arithmetic of the network: auto is bf16 where the device multiplies it by itself, else fp32. int8 is auto
     with 8-bit convolutions, on a CPU: faster for large networks."""
+
+
+LARGEST = 10**9  # of any count that an option gives
+COUNTS = {"n": 1, "frames": 2, "batch_size": 1, "size": 1, "reconstructed": 1}  # options that count, and their least
+
+EXACT = Machine(precision="fp32")  # for encoding: in less, what is encoded loses its last digits on the way
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,33 +94,67 @@ class Clipping:
 
 
 def parse(options: type[Options], verb: str, args: Sequence[str], default: Options | None = None) -> Options:
-    """The options of a verb from the command line. What is wrong with them becomes an InputError of one line."""
+    """The options of a verb from the command line. What is wrong with them becomes an InputError of one line.
+
+    `--help` prints the options, and the two examples of the verb's module after them.
+    """
     one_of(args, "--times", "--steps", "--spacing")
-    args = [
-        word for given in args for word in {"--clip": bare(args), "--no-clip": ["--clip", "off"]}.get(given, [given])
-    ]
     given = {} if default is None else {"default": default}
-    complaint = io.StringIO()
+    output, complaint = io.StringIO(), io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(options, prog=f"ddim {verb}", args=args, config=(OmitArgPrefixes,), **given)
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(complaint):
+            found = tyro.cli(options, prog=f"ddim {verb}", args=spelled_out(args), config=(OmitArgPrefixes,), **given)
     except SystemExit as stop:
         if not stop.code:  # --help
+            print(in_words(output.getvalue()).rstrip())
+            examples = "\n".join(f"  {line}" for line in sys.modules[options.__module__].EXAMPLES)
+            print(f"\nexamples:\n{examples}")
             raise
+    else:
+        check(found)
+        return found
     # tyro draws a box; its first lines, up to the rule, say what is wrong.
     text = re.sub(r"\x1b\[[0-9;]*m", "", complaint.getvalue())
     lines = [line.strip("│ ").strip() for line in text.splitlines() if line.startswith("│")]
-    told = next((i for i, line in enumerate(lines) if line.startswith("──")), len(lines))
-    message = " ".join(lines[:told])
+    said = next((i for i, line in enumerate(lines) if line.startswith("──")), len(lines))
+    message = " ".join(lines[:said])
     if unread := re.search(r"Error parsing (--[\w-]+).*? from (\[[^]]*\])", message):
         message = f"{unread[1]}: cannot be read from {unread[2]}"
     raise InputError(f"{message} (see ddim {verb} --help)")
 
 
-def bare(args: Sequence[str]) -> list[str]:
-    """`--clip` alone, or before its value."""
-    following = args[args.index("--clip") + 1 :][:1]
-    return ["--clip"] if following and following[0] in ("auto", "on", "off") else ["--clip", "on"]
+def spelled_out(args: Sequence[str]) -> list[str]:
+    """The arguments with a bare --clip as `--clip on`, and --no-clip as `--clip off`."""
+    words: list[str] = []
+    for word, following in zip(args, [*args[1:], ""], strict=True):
+        if word == "--no-clip":
+            words += ["--clip", "off"]
+        elif word == "--clip" and following not in ("auto", "on", "off"):
+            words += ["--clip", "on"]
+        else:
+            words.append(word)
+    return words
+
+
+def in_words(text: str) -> str:
+    """Help without Python's None: an option that may be left out shows the kind of value that it takes."""
+    text = re.sub(r"\{None\}\|\{?([^}\s]*?)\}?(?=[\s|│])", r"\1", text)
+    return text.replace("(default: None)", "(optional)").replace("{None}|", "").replace("|{None}", "")
+
+
+def check(options: object) -> None:
+    """Raise InputError where a number is out of every range that it could have, before torch is loaded."""
+    for field in fields(options):
+        value, name = getattr(options, field.name), f"--{field.name.replace('_', '-')}"
+        if is_dataclass(value):
+            check(value)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise InputError(f"{name} must be a finite number; got {number}")
+            if field.name in COUNTS and isinstance(number, int) and not COUNTS[field.name] <= number <= LARGEST:
+                raise InputError(f"{name} must be from {COUNTS[field.name]} to {LARGEST}; got {number}")
+    if isinstance(options, Clipping) and options.clip_range <= 0:
+        raise InputError(f"--clip-range must be above 0; got {options.clip_range:g}")
 
 
 def one_of(args: Sequence[str], this: str, *others: str) -> None:

@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ddim.diffusion.model import Model
 from ddim.errors import InputError
 from ddim.images.batches import to_float
 from ddim.images.image_set import Pictures
@@ -25,12 +24,12 @@ class File(Folder):
         self.root, self.files = path.parent, [path]
 
 
-class Album(Pictures):
+class Selection(Pictures):
     """Several sources as one, in a model's size and channels. Says once on stderr that it resizes, or converts."""
 
-    def __init__(self, sources: Sequence[str], model: Model):
-        channels, size, _ = model.shape
-        super().__init__(size, channels)
+    def __init__(self, sources: Sequence[str], shape: tuple[int, int, int], skip_broken: bool = False):
+        channels, size, _ = shape
+        super().__init__(size, channels, skip_broken)
         if not sources:
             raise InputError("no pictures named: give picture files, folders, or a .parquet file")
         self.parts = [self._part(source) for source in sources]

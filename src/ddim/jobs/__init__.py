@@ -1,0 +1,21 @@
+"""Work on many images that is written as it goes: sampling jobs, encoding and decoding files, figures of latents."""
+
+from typing import TYPE_CHECKING
+
+from ddim.lazy import exports
+
+if TYPE_CHECKING:
+    from ddim.jobs.latent_figures import diffusion_sequence, interpolation_figure
+    from ddim.jobs.latent_jobs import decode_files, encode_files
+    from ddim.jobs.sampling import sample_files
+
+_HOMES = {
+    "diffusion_sequence": "latent_figures",
+    "interpolation_figure": "latent_figures",
+    "decode_files": "latent_jobs",
+    "encode_files": "latent_jobs",
+    "sample_files": "sampling",
+}
+
+__all__ = list(_HOMES)
+__getattr__, __dir__ = exports(__name__, _HOMES)

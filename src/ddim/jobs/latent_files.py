@@ -1,4 +1,4 @@
-"""Latents on disk: one safetensors file that knows the model, the grid and the pictures it was made from."""
+"""Latents on disk: one safetensors file that knows the model, the grid, the solver and the images it was made from."""
 
 import json
 import struct
@@ -9,6 +9,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ddim.diffusion.latents import Latents
+from ddim.diffusion.schedule import check_time
 from ddim.errors import InputError
 from ddim.system.files import folder, replacing
 
@@ -42,8 +44,8 @@ def writing(path: Path, tensors: Sequence[str], shape: Sequence[int], about: dic
             raise RuntimeError(f"{path}: {written} of {size} bytes written")
 
 
-class Latents:
-    """A file of latents, read in batches. about: model, method, times, names, as they were written."""
+class LatentFile:
+    """A file of latents, read in batches. about: model, solver, times, names, as they were written."""
 
     def __init__(self, path: Path):
         from safetensors import SafetensorError, safe_open
@@ -55,12 +57,19 @@ class Latents:
             self.about = json.loads((self.file.metadata() or {})["ddim"])
             self.tensors = sorted(set(self.file.keys()) & {"z", "before"}, reverse=True)  # z first
             self.shape = tuple(self.file.get_slice("z").get_shape())  # (N, C, H, W)
-        except (SafetensorError, OSError, KeyError, ValueError):
+            self.times, self.model = [check_time(10**9, t) for t in self.about["times"]], str(self.about["model"])
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError):
             raise InputError(f"{path}: not latents made by ddim encode, or truncated") from None
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def batch(self, images: range) -> tuple[Tensor, ...]:
-        """The latents numbered `images`, (B, C, H, W) float32: z, and for the exact method x at the time before it."""
-        return tuple(self.file.get_slice(name)[images.start : images.stop] for name in self.tensors)
+    @property
+    def pairs(self) -> bool:
+        """Whether each latent is a pair, as solver `exact` makes them."""
+        return len(self.tensors) == 2
+
+    def batch(self, indices: range, device) -> Latents:
+        """The latents of the images `indices`, (B, C, H, W) float32, or the pair of x at the first two times."""
+        parts = tuple(self.file.get_slice(name)[indices.start : indices.stop].to(device) for name in self.tensors)
+        return parts if self.pairs else parts[0]

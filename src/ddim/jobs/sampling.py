@@ -1,184 +1,197 @@
-"""Sampling as a job: any number of pictures, shared out over processes, written as it goes, gone on with after a kill.
+"""Sampling as a job: any number of images, shared out over processes, written as it goes, continued after a kill.
 
-A batch is the unit of work. One process makes it whole and its pictures depend on nothing but their numbers, so the
-files are the same however many processes there are and however often they were killed.
+A batch is the unit of work. One process makes it whole and its images depend on nothing but their indices, so the files
+are the same however many processes there are and however often they were killed.
 """
 
 import json
-import os
-import time
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ddim.checkpoints import folders as checkpoint
+from ddim.diffusion.clipping import Clip
 from ddim.diffusion.model import Model
+from ddim.diffusion.noise import check_seed
 from ddim.diffusion.sampling import chunks, default_batch_size, generate
+from ddim.diffusion.schedule import Time, grid
+from ddim.diffusion.solvers import Solver, check_eta, find, noise_of, with_noise
+from ddim.diffusion.walk import Moment
 from ddim.errors import InputError
 from ddim.images.batches import to_uint8
-from ddim.plots import sheets as plot
-from ddim.system.files import appending, folder, replacing
+from ddim.jobs.image_files import Pngs, Shards, pack
+from ddim.plots import sheets
+from ddim.system.files import appending, clean, folder, held, is_part
+from ddim.system.json import claim, read_json
+from ddim.system.processes import processes, watched
+from ddim.system.progress import progress as progress_bar
 
-
-class Alone:
-    """The one process of a job that no launcher started."""
-
-    process_index, num_processes, is_main_process = 0, 1, True
-
-    def __init__(self, device: str | None):
-        self.device = device
-
-    def wait_for_everyone(self) -> None:
-        pass
-
-
-def processes(device: str | None = None):
-    """The processes that `torchrun` or `accelerate launch` started, on a GPU each where there are any; or one alone."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return Alone(device)
-    from accelerate import PartialState
-
-    cpu = device == "cpu" or not torch.cuda.is_available()
-    # A slow machine may be waited for as long as it takes.
-    return PartialState(cpu=cpu, timeout=timedelta(days=30))
-
-
-@dataclass(frozen=True)
-class Pngs:
-    """A file a picture, named by its number."""
-
-    out: Path
-
-    def file(self, k: int) -> Path:
-        return self.out / f"{k:05d}.png"
-
-    def has(self, images: range) -> bool:
-        return all(self.file(k).exists() for k in images)
-
-    def write(self, images: range, pictures: Tensor) -> None:
-        for k, picture in zip(images, pictures, strict=True):
-            plot.save(plot.picture(picture), self.file(k))
-
-    def read(self, images: range) -> Tensor:
-        return torch.stack([plot.read(self.file(k)) for k in images])
-
-
-@dataclass(frozen=True)
-class Shards:
-    """A file a batch: (N, H, W, C) uint8 as .npy, named by the numbers of its first picture and of the one after it."""
-
-    out: Path
-
-    def file(self, images: range) -> Path:
-        return self.out / f"{images.start:07d}-{images.stop:07d}.npy"
-
-    def has(self, images: range) -> bool:
-        return self.file(images).exists()
-
-    def write(self, images: range, pictures: Tensor) -> None:
-        with replacing(self.file(images)) as part:
-            np.save(part, pictures.permute(0, 2, 3, 1).contiguous().numpy())
-
-    def read(self, images: range) -> Tensor:
-        return torch.from_numpy(np.load(self.file(images))).permute(0, 3, 1, 2)
+# What a folder from before these settings existed was made with.
+BEFORE = {"solver": "ddim", "variance": "small"}
+SHEET = 64  # images on the sheet of the first ones
 
 
 @dataclass(frozen=True)
 class Job:
-    """Pictures 0 … n−1 of one way of sampling, and where they are kept."""
+    """Images 0 … n−1 of one way of sampling, and where they are kept."""
 
-    store: Pngs | Shards
+    files: Pngs | Shards
     n: int
     batch_size: int
-    times: Sequence[int]
-    eta: float | str
-    seed: int
-    clip: bool
+    times: Sequence[Time]
+    eta: float | str = 0.0
+    seed: int = 0
+    clip: Clip | bool | None = None
+    solver: str | Solver = "ddim"
+    variance: str = "small"
 
     def batches(self) -> list[range]:
         return list(chunks(self.n, self.batch_size))
 
-    def share(self, workers) -> list[range]:
-        """The batches that this process is to make: every so many-th of those missing.
+    def share(self, model: Model, workers) -> list[range]:
+        """The batches that this process is to make: every so many-th of those that are missing or damaged.
 
-        Everyone must have listed what is missing before anyone adds to it: wait before `work`.
+        Everyone must have listed what is missing before anyone adds to it: wait before the work.
         """
-        missing = [images for images in self.batches() if not self.store.has(images)]
+        missing = [indices for indices in self.batches() if not self.files.has(indices, model.shape)]
         return missing[workers.process_index :: workers.num_processes]
 
-    @torch.no_grad()
-    def work(self, model: Model, share: list[range], advance: Callable[[int], None]) -> Iterator[tuple[range, float]]:
-        """Make and write batches; yields each with its seconds. `advance` is told the pictures of each step."""
-        for images in share:
-            start = time.perf_counter()
-            for x, _ in generate(model, images, self.times, self.eta, self.seed, clip=self.clip):  # noqa: B007
-                advance(len(images))
-            pictures = to_uint8(x).cpu()
-            seconds = time.perf_counter() - start
-            self.store.write(images, pictures)
-            yield images, seconds
+    def walk(self, model: Model, indices: range) -> Iterator[Moment]:
+        """The walk of one batch; `write` takes the x that it ends at."""
+        return generate(
+            model, indices, self.times, self.eta, self.seed, clip=self.clip, solver=self.solver, variance=self.variance
+        )
 
-    def pictures(self, n: int | None = None) -> Tensor:
-        """The first n pictures, or all: (n, C, H, W) uint8."""
+    def write(self, indices: range, x: Tensor) -> None:
+        """x: (N, C, H, W) in [−1, 1], clamped and rounded to 8 bits."""
+        self.files.write(indices, to_uint8(x).cpu())
+
+    def images(self, n: int | None = None) -> Tensor:
+        """The first n images, or all: (n, C, H, W) uint8."""
         n = self.n if n is None else min(n, self.n)
-        return torch.cat([self.store.read(images) for images in self.batches() if images.start < n])[:n]
+        return torch.cat([self.files.read(indices) for indices in self.batches() if indices.start < n])[:n]
 
 
-def begin(path: Path, settings: dict, batch_size: int | None, model: Model, workers) -> int:
-    """Open a folder for the pictures of `settings`, or go on with one: `path` is the file that tells them.
+@dataclass(frozen=True)
+class Sampled:
+    """What `sample_files` wrote."""
 
-    Returns the batch size: as given, as the folder was begun with, or what fits; all processes get the same. Raises
-    InputError where the folder holds files made with other settings.
+    images: Path  # the folder of PNG files, or the .npz file
+    sheet: Path  # the first images as one picture
+    shown: int  # how many of them
+
+
+@torch.no_grad()
+def sample_files(
+    model: Model,
+    out: str | Path,
+    n: int = 64,
+    steps: int = 50,
+    eta: float | str = 0.0,
+    spacing: str = "linear",
+    seed: int = 0,
+    clip: Clip | bool | None = None,
+    format: Literal["png", "npz"] = "png",
+    batch_size: int | None = None,
+    times: Sequence[Time] | None = None,
+    solver: str | Solver = "ddim",
+    variance: str = "small",
+    progress: bool = False,
+    workers=None,
+) -> Sampled | None:
+    """n images into the folder `out`: one PNG file each, or one images.npz (arr_0: uint8, n×H×W×C). The sheet of the
+    first 64 lies beside the folder. Called again with the same settings, it continues where it was stopped.
+
+    The rest as for `ddim.sample`. workers: the processes that share the work, by default those of the launcher.
+    Returns None in the processes that help. Raises InputError.
+    """
+    if n < 1:
+        raise InputError(f"n must be at least 1; got {n}")
+    out, workers = Path(out), workers or processes(str(model.device))
+    path, npz = grid(model.abar, steps, spacing, times), format == "npz"
+    check_eta(model.abar, path, eta, variance)
+    with_noise(solver, eta, variance, iter(()))
+    check_seed(seed)
+    settings = {
+        **{"model": model.fingerprint, "precision": model.facts.precision, "format": format, "seed": seed},
+        **{"steps": None if times is not None else steps, "spacing": None if times is not None else spacing},
+        **{"times": None if times is None else path, "eta": eta, "clip": said(clip)},
+        **{"solver": find(solver).name, "variance": noise_of(eta, variance)[1] if eta != "hat" else "small"},
+    }
+    with opened(out / "sample.json", settings, batch_size, model, workers) as size:
+        files = Shards(folder(out / "shards")) if npz else Pngs(out)
+        job = Job(files, n, size, path, eta, seed, clip, solver, variance)
+        share = job.share(model, workers)
+        workers.wait_for_everyone()
+        total = sum(map(len, share)) * (len(path) - 1)
+        shown = progress and workers.is_main_process
+        with watched(lambda: f"; the same command continues, in {out}"), bar("sampling", total, shown) as advance:
+            for indices in share:
+                for moment in job.walk(model, indices):
+                    advance(len(indices))
+                job.write(indices, moment.x)
+            workers.wait_for_everyone()
+        if not workers.is_main_process:
+            return None
+        if npz:
+            pack(files, job.batches(), out / "images.npz")
+        first = min(n, SHEET)
+        sheet = sheets.save(sheets.grid(job.images(first)), out.with_name(f"{out.name}-sheet.png"))
+        return Sampled(out / "images.npz" if npz else out, sheet, first)
+
+
+def bar(what: str, total: int, show: bool):
+    """The progress bar of a job, where it is wanted: `advance(n)`."""
+    return progress_bar(what, total) if show else nullcontext(lambda n=1, note=None: None)
+
+
+def said(clip: Clip | bool | None) -> Any:
+    """The caller's word on clipping as a settings file keeps it."""
+    if clip is None:
+        return "auto"
+    return [clip.range, clip.keep_eps] if isinstance(clip, Clip) and clip != Clip() else bool(clip)
+
+
+@contextmanager
+def opened(path: Path, settings: dict[str, Any], batch_size: int | None, model: Model, workers) -> Iterator[int]:
+    """Hold a folder for the images of `settings`, new or begun before: `path` is the file in it that keeps them.
+
+    Yields the batch size: as given, as the folder was begun with, or what fits; all processes get the same. Raises
+    InputError where the folder holds other files, files made with other settings, or another process at work.
     """
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch size must be at least 1; got {batch_size}")
-    if not path.exists() and path.parent.is_dir() and any(path.parent.iterdir()):
+    if not path.exists() and path.parent.is_dir() and any(not is_part(file) for file in path.parent.iterdir()):
         raise InputError(f"{path.parent}: holds other files; name an empty or a new folder by --out")
     workers.wait_for_everyone()
-    folder(path.parent)
-    if workers.is_main_process:
-        before = checkpoint.read_json(path).get("batch_size") if path.exists() else None
-        size = batch_size or before or default_batch_size(model)
-        checkpoint.claim(path, {**settings, "batch_size": size})
-        for part in path.parent.rglob(".*.part*"):  # what a kill left half-written
-            part.unlink()
-    workers.wait_for_everyone()
-    return checkpoint.read_json(path)["batch_size"]
+    with held(path.parent) if workers.is_main_process else nullcontext():
+        if workers.is_main_process:
+            before = read_json(path).get("batch_size") if path.exists() else None
+            size = batch_size or before or default_batch_size(model)
+            claim(path, {**settings, "batch_size": size}, BEFORE)
+            clean(path.parent)
+        workers.wait_for_everyone()
+        yield read_json(path)["batch_size"]
 
 
-def pack(job: Job, path: Path) -> None:
-    """All shards as one .npz with arr_0, (n, H, W, C) uint8, as other tools read it; a shard at a time in memory."""
-    first = job.store.read(job.batches()[0])
-    header = {"descr": "|u1", "fortran_order": False, "shape": (job.n, *first.shape[2:], first.shape[1])}
-    with (
-        replacing(path) as part,
-        zipfile.ZipFile(part, "w") as archive,
-        archive.open("arr_0.npy", "w", force_zip64=True) as file,
-    ):
-        np.lib.format.write_array_header_1_0(file, header)
-        for images in job.batches():
-            file.write(job.store.read(images).permute(0, 2, 3, 1).contiguous().numpy())
-
-
-def note(path: Path, images: range, seconds: float) -> None:
+def note(path: Path, indices: range, seconds: float) -> None:
     """Add a line to a log of batches."""
     with appending(path) as file:
-        file.write(json.dumps({"images": [images.start, images.stop], "seconds": round(seconds, 4)}) + "\n")
+        file.write(json.dumps({"images": [indices.start, indices.stop], "seconds": round(seconds, 4)}) + "\n")
 
 
 def seconds_an_image(logs: Sequence[Path]) -> float | None:
-    """The mean over the logged batches; lines that a kill cut short are left out."""
+    """The mean over the logged batches; lines that a kill cut short, or that hold anything else, are left out."""
     total, count = 0.0, 0
-    for line in "".join(log.read_text() for log in logs).splitlines():
+    for line in "".join(log.read_text(encoding="utf-8", errors="replace") for log in logs).splitlines():
         try:
             entry = json.loads(line)
-        except ValueError:
+            seconds, (start, stop) = float(entry["seconds"]), entry["images"]
+            total, count = total + seconds, count + int(stop) - int(start)
+        except (ValueError, TypeError, KeyError):
             continue
-        total, count = total + entry["seconds"], count + entry["images"][1] - entry["images"][0]
     return total / count if count else None

@@ -1,6 +1,5 @@
-"""Figures from arrays: grids and labelled rows as pictures, curves by matplotlib."""
+"""Sheets of images: grids and labelled rows; image files."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -72,37 +71,3 @@ def grid(images: Tensor, columns: int | None = None) -> Image.Image:
     """(N, C, H, W) as one sheet, about square."""
     columns = columns or int(np.ceil(len(images) ** 0.5))
     return rows([images[i : i + columns] for i in range(0, len(images), columns)])
-
-
-def animation(frames: Sequence[Image.Image], path: Path, seconds: float = 3.0, back: bool = False) -> Path:
-    """An endless GIF or WebP, by the suffix of `path`, of `seconds` one way; `back` lets it return the way it came.
-    Its first and last frames are held a little."""
-    each = max(20, round(1000 * seconds / len(frames)))
-    times = [each] * len(frames)
-    times[0] = times[-1] = max(each, 600)
-    if back:
-        frames, times = [*frames, *frames[-2:0:-1]], [*times, *times[-2:0:-1]]
-    with replacing(path) as part:
-        frames[0].save(part, save_all=True, append_images=frames[1:], duration=times, loop=0)
-    return path
-
-
-def loss_curve(log: Path, path: Path) -> Path:
-    """The loss over the steps, from a run's log.jsonl: each line faint, their running mean strong."""
-    from matplotlib.figure import Figure
-
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    steps, losses = np.array([line["step"] for line in lines]), np.array([line["loss"] for line in lines])
-    span = max(1, len(losses) // 50)
-    total = np.cumsum(np.insert(losses, 0, 0.0))
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(steps, losses, color="tab:blue", alpha=0.3, linewidth=0.8, marker="o" if len(steps) < 20 else "")
-    axes.plot(steps[span - 1 :], (total[span:] - total[:-span]) / span, color="tab:blue")
-    axes.set(xlabel="step", ylabel="loss (mean squared error of ε)")
-    if losses.max() > 3 * losses.min() > 0:
-        axes.set_yscale("log")
-    axes.grid(alpha=0.3)
-    with replacing(path) as part:
-        figure.savefig(part, dpi=120)
-    return path

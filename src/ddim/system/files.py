@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written under a temporary name, then renamed."""
+"""Files that are whole or absent: written under a temporary name, then renamed. Folders that one process holds."""
 
 import errno
 import os
@@ -10,6 +10,20 @@ from typing import TextIO
 
 from ddim.errors import InputError
 
+PART = ".ddim-part-"  # how a temporary name begins; the process and the file's own name follow
+
+
+def is_part(path: Path) -> bool:
+    """Whether a file is a temporary one of ours, left by a process that was killed."""
+    return bool(re.fullmatch(rf"{re.escape(PART)}\d+-.+", path.name, re.DOTALL))
+
+
+def clean(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder. For the process that holds the folder only."""
+    for path in folder.rglob(f"{PART}*"):
+        if is_part(path) and path.is_file():
+            path.unlink(missing_ok=True)
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -17,10 +31,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
     A full disk or a folder that cannot be written becomes an InputError, and what was at `path` stays.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
+    part = path.with_name(f"{PART}{os.getpid()}-{path.name}")
     try:
         yield part
-        with open(part, "rb") as file:
+        with open(part, "rb+") as file:  # Windows flushes only what is open for writing
             os.fsync(file.fileno())
         mask = os.umask(0)
         os.umask(mask)
@@ -36,7 +50,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def appending(path: Path) -> Iterator[TextIO]:
     """Open `path` to add to it; what the disk refuses becomes an InputError."""
     try:
-        with open(path, "a") as file:
+        with open(path, "a", encoding="utf-8") as file:
             yield file
     except OSError as error:
         raise refused(path, error) from error
@@ -59,8 +73,8 @@ def refused(path: Path, error: BaseException) -> BaseException:
 
 def _number(error: BaseException) -> int | None:
     """The system's error number; safetensors keeps it in the text only."""
-    told = re.search(r"\(os error (\d+)\)", str(error))
-    return int(told[1]) if told else getattr(error, "errno", None)
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else getattr(error, "errno", None)
 
 
 def writable(path: Path) -> Path:

@@ -27,16 +27,40 @@ def number(variable: str, default: int) -> int:
     return int(os.environ.get(variable, default))
 
 
+class Alone:
+    """The one process of a job that no launcher started."""
+
+    process_index, num_processes, is_main_process = 0, 1, True
+
+    def __init__(self, device: str | None):
+        self.device = device
+
+    def wait_for_everyone(self) -> None:
+        pass
+
+
+def processes(device: str | None = None):
+    """The processes that `torchrun` or `accelerate launch` started, on a GPU each where there are any; or one alone."""
+    if number("WORLD_SIZE", 1) == 1:
+        return Alone(device)
+    import torch
+    from accelerate import PartialState
+
+    cpu = device == "cpu" or not torch.cuda.is_available()
+    # A slow machine may be waited for as long as it takes.
+    return PartialState(cpu=cpu, timeout=timedelta(days=30))
+
+
 @contextmanager
-def together(told: Callable[[], str]) -> Iterator[None]:
+def watched(lost: Callable[[], str]) -> Iterator[None]:
     """Where another process of the job is lost meanwhile, this one ends with status 1 and one of them prints a line.
 
-    told: where it was lost and how to go on, the end of that line. Without effect on a process that is alone.
+    lost: where it was lost and how to continue, the end of that line. Without effect on a process that is alone.
     """
     if number("WORLD_SIZE", 1) == 1:
         yield
         return
-    roll = Roll(told)
+    roll = Roll(lost)
     before = {code: signal.signal(code, roll.note) for code in ENDING}
     reader, writer = socket.socketpair()
     writer.setblocking(False)
@@ -75,10 +99,10 @@ def severed(error: BaseException) -> bool:
 class Roll:
     """Who of the processes is there, by their marks in the launcher's store."""
 
-    def __init__(self, told: Callable[[], str]):
+    def __init__(self, lost: Callable[[], str]):
         from torch.distributed import TCPStore
 
-        self.told, self.rank, self.size = told, number("RANK", 0), number("WORLD_SIZE", 1)
+        self.lost, self.rank, self.size = lost, number("RANK", 0), number("WORLD_SIZE", 1)
         self.name = f"ddim/{number('TORCHELASTIC_RESTART_COUNT', 0)}/{next(parts)}"
         self.left, self.lock, self.ending = threading.Event(), threading.Lock(), False
         host, port = os.environ["MASTER_ADDR"], number("MASTER_PORT", 29500)
@@ -116,7 +140,7 @@ class Roll:
         who = f"the process of rank {missing[0]}, of {self.size}," if missing else f"one of the {self.size} processes"
         with self.lock:  # the other thread may end the process right after
             if self.first():
-                print(f"ddim: {who} was lost{self.told()}", file=sys.stderr, flush=True)
+                print(f"ddim: {who} was lost{self.lost()}", file=sys.stderr, flush=True)
 
     def note(self, code: int, frame) -> None:
         if not self.ending:

@@ -53,7 +53,7 @@ def main(args: Sequence[str]) -> None:
     with progress("sampling", sum(steps for _, steps, _ in ROWS)) as advance:
         for name, steps, eta in ROWS:
             start = time.perf_counter()
-            for x, _ in generate(model, range(TIMED), grid(model, steps), eta, o.seed):  # noqa: B007
+            for x, _ in generate(model, range(TIMED), grid(model, steps), eta, o.seed):
                 advance()
             seconds = time.perf_counter() - start
             base = base or seconds

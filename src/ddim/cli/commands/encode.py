@@ -1,81 +1,46 @@
-"""ddim encode: pictures to latents."""
+"""ddim encode: images to latents."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddim.cli.commands import (
-    Counted,
-    Method,
-    OnGrid,
-    PictureNames,
-    Precision,
-    batches_of,
-    data_grid,
-    opened,
-    parse,
-    to_latents,
+from ddim.cli.models import load_model
+from ddim.cli.options import EXACT, Grid, ImageNames, Machine, ModelName, SolverName, parse
+
+EXAMPLES = (
+    "ddim encode digits digits --out latents.safetensors  # the embedded digits",
+    "ddim encode cifar10 cat.png my-images/ --solver exact",
 )
-from ddim.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encode(OnGrid):
-    """Encode pictures into latents, which ddim decode turns back into pictures."""
+class Encode:
+    """`ddim decode` turns the latents back into images."""
 
-    pictures: PictureNames = ()
-    """Picture files, folders, .parquet files or Hub ids; `digits` for the embedded ones."""
-    steps: int = 100
-    """Network evaluations a picture, S; for the implicit method, a few times that."""
-    method: Method = "explicit"
-    """explicit: one evaluation a step. implicit: solve for the step that sampling undoes. exact: a pair of latents
-    from which the pictures come back to rounding."""
+    model: ModelName
+    """A bundled name, a run or model folder, or a Hub id."""
+    images: ImageNames = ()
+    """Image files, folders, .parquet files or Hub ids; `digits` for the embedded ones."""
+    grid: Grid = Grid(steps=100)
+    solver: SolverName = "ddim"
+    """ddim: the paper's way. implicit: solve for the step that sampling undoes, in a few evaluations each. exact: a
+    pair of latents from which the images come back to rounding. heun, unipc: of higher order."""
+    skip_broken: bool = False
+    """Leave images out that cannot be read, instead of stopping."""
     out: Path = Path("latents.safetensors")
     """File to write."""
-    precision: Precision = "fp32"
-    """Arithmetic of the network: in less, what is encoded loses its last digits on the way; see ddim sample --help."""
+    machine: Machine = EXACT
 
 
 def main(args: Sequence[str]) -> None:
     o = parse(Encode, "encode", args)
-    import torch
+    from ddim.jobs.latent_jobs import encode_files
 
-    from ddim.checkpoints import folders as checkpoint
-    from ddim.diffusion.inversion import pair_grid
-    from ddim.images.selection import Album
-    from ddim.jobs.latent_files import writing
-    from ddim.system.progress import progress
-
-    if o.out.suffix != ".safetensors":
-        raise InputError(f"{o.out}: latents are kept as .safetensors; change --out")
-    model = opened(o)
-    times = data_grid(model, o)
-    if o.method == "exact":
-        pair_grid(model, o.steps, o.spacing, times)
-    album = Album(o.pictures, model)
-    batches = batches_of(model, len(album), o.batch_size)
-    about = {
-        "model": checkpoint.fingerprint(model),
-        "method": o.method,
-        "times": times,
-        "names": [album.name(i) for i in range(len(album))],
-    }
-    tensors = ("z", "before") if o.method == "exact" else ("z",)
-    worst, total, squares, count = 0.0, 0.0, 0.0, 0
-    with (
-        writing(o.out, tensors, (len(album), *model.shape), about) as append,
-        progress("encoding", len(batches) * (len(times) - 1)) as advance,
-        torch.no_grad(),
-    ):
-        for images in batches:
-            latents, residual = to_latents(
-                Counted(model, advance), album.batch(images).to(model.device), times, o.method
-            )
-            append(*latents)
-            worst, z = max(worst, residual), latents[0].cpu().double()
-            total, squares, count = total + z.sum().item(), squares + z.square().sum().item(), count + z.numel()
-    mean = total / count
-    print(f"{len(album)} latents: {o.out}")
-    print(f"mean {mean:.3f}, standard deviation {max(squares / count - mean**2, 0) ** 0.5:.3f} (N(0, 1) has 0 and 1)")
-    if o.method == "implicit":
-        print(f"largest residual of a step: {worst:.2g}")
+    model, g = load_model(o.model, o.machine), o.grid
+    made = encode_files(
+        model, o.images, o.out, g.steps, g.spacing, g.times, o.solver, o.machine.batch_size, o.skip_broken, True
+    )
+    print(f"{made.n} latents: {made.file}")
+    print(f"mean {made.mean:.3f}, standard deviation {made.deviation:.3f} (N(0, 1) has 0 and 1)")
+    if o.solver == "implicit":
+        print(f"largest residual of a step: {made.residual:.2g}")

@@ -73,7 +73,7 @@ def main(args: Sequence[str]) -> None:
         info = {key: shareable(value) for key, value in model.info.items() if key != "source"}
         checkpoint.save(replace(model, info=info), folder)
         with progress("sampling", len(times) - 1) as advance:
-            for x, _ in generate(model, range(n), times, 0.0, o.seed):  # noqa: B007
+            for x, _ in generate(model, range(n), times, 0.0, o.seed):
                 advance()
         plot.save(plot.grid(x), folder / "samples.png")
         told = metrics.read_text() if metrics.is_file() else ""

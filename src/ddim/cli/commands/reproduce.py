@@ -88,7 +88,7 @@ def samples(model, rows: Sequence[tuple], spacing: str, seed: int) -> list:
     with torch.no_grad(), progress("figure 3", sum(steps for steps, _ in rows)) as advance:
         for steps, eta in rows:
             times = grid(model, steps, spacing)
-            for x, _ in generate(model, range(SHOWN), times, eta, seed, clip=eta == "hat"):  # noqa: B007
+            for x, _ in generate(model, range(SHOWN), times, eta, seed, clip=eta == "hat"):
                 advance()
             out.append(x.cpu())
     return out

@@ -1,92 +1,63 @@
-"""ddim sample: pictures from a model, as files."""
+"""ddim sample: images from a model, as files."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ddim.cli.commands import Eta, OnGrid, opened, parse
-from ddim.errors import InputError
+from ddim.cli.models import load_model
+from ddim.cli.options import Clipping, Grid, Machine, ModelName, Noise, SolverName, parse
+
+EXAMPLES = (
+    "ddim sample digits --steps 20                        # 64 images by DDIM, in samples/",
+    "ddim sample cifar10 --n 16 --solver unipc --steps 8 --out few",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample(OnGrid):
-    """Sample pictures from a model. Run again with the same settings, it goes on where it was stopped.
+class Sample:
+    """The same command continues where it was stopped.
 
-    Started by torchrun or accelerate launch, on machines that share the folder, it is shared by the processes.
+    Started by torchrun or accelerate launch, on machines that share the folder, the processes share the work.
     """
 
+    model: ModelName
+    """A bundled name, a run or model folder, or a Hub id."""
     n: int = 64
-    """How many pictures."""
-    eta: Eta = 0.0
-    """Noise in each step: 0 is DDIM, 1 is DDPM, hat is DDPM with the larger variance."""
-    seed: int = 0
-    """Picture k of a seed is the same whatever n and the batch size."""
-    clip: bool = False
-    """Clamp each predicted picture to [-1, 1] on the way, as the official code does for --eta hat."""
+    """How many images."""
+    grid: Grid = Grid()
+    solver: SolverName = "ddim"
+    """How each step is taken; heun evaluates the network twice in each."""
+    noise: Noise = Noise()
+    clipping: Clipping = Clipping()
     format: Literal["png", "npz"] = "png"
-    """One PNG file a picture, or one pictures.npz (arr_0: uint8, N×H×W×C); a grid in both cases."""
+    """One PNG file an image, or one images.npz (arr_0: uint8, N×H×W×C)."""
     out: Path | None = None
-    """Folder to write; by default one in samples/ named after the settings."""
+    """Folder to write; by default one in samples/ named after the settings. The sheet of the first images lies beside
+    it."""
     compile: bool = False
     """Compile the network first: a minute of waiting, then faster steps on a GPU; on a CPU it gains little."""
+    machine: Machine = Machine()
 
     def folder(self) -> Path:
-        steps = f"S{self.steps}-{self.spacing}" if self.times is None else f"times{len(self.times) - 1}"
-        clip = "-clip" if self.clip else ""
-        return self.out or Path("samples") / f"{Path(self.model).name}-{steps}-eta{self.eta}{clip}-seed{self.seed}"
-
-    def settings(self) -> dict:
-        """What decides the pictures: a folder holds those of one such choice."""
-        names = ("steps", "eta", "spacing", "times", "seed", "clip", "format")
-        unused = ("steps", "spacing") if self.times else ("times",)
-        return {name: None if name in unused else getattr(self, name) for name in names}
+        g, eta = self.grid, self.noise.eta if self.noise.variance == "small" else "hat"
+        steps = f"S{g.steps}-{g.spacing}" if g.times is None else f"times{len(g.times) - 1}"
+        clip = {"auto": "", "on": "-clip", "off": "-noclip"}[self.clipping.clip]
+        solver = "" if self.solver == "ddim" else f"-{self.solver}"
+        name = f"{Path(self.model).name}-{steps}{solver}-eta{eta}{clip}-seed{self.noise.seed}"
+        return self.out or Path("samples") / name
 
 
 def main(args: Sequence[str]) -> None:
-    run(parse(Sample, "sample", args))
+    o = parse(Sample, "sample", args)
+    from ddim.jobs.sampling import sample_files
+    from ddim.system.processes import processes
 
-
-def run(o: Sample) -> None:
-    from ddim.checkpoints import folders as checkpoint
-    from ddim.diffusion.noise import check_seed
-    from ddim.diffusion.sampling import check_eta, grid
-    from ddim.jobs import sampling as job
-    from ddim.plots import sheets as plot
-    from ddim.system.files import folder
-    from ddim.system.processes import together
-    from ddim.system.progress import progress
-
-    if o.n < 1:
-        raise InputError(f"n must be at least 1; got {o.n}")
-    workers = job.processes(o.device)
-    model = opened(o, workers.device, tell=workers.is_main_process, compile=o.compile)
-    times = grid(model, o.steps, o.spacing, o.times)
-    check_eta(model.abar, times, o.eta)
-    check_seed(o.seed)
-    if times[-1] and workers.is_main_process:
-        print(f"ddim: the times end at {times[-1]}, not at 0: the pictures will still be noisy", file=sys.stderr)
-    out, npz = o.folder(), o.format == "npz"
-    settings = {"model": checkpoint.fingerprint(model), "precision": model.info["precision"], **o.settings()}
-    size = job.begin(out / "sample.json", settings, o.batch_size, model, workers)
-
-    store = job.Shards(folder(out / "shards")) if npz else job.Pngs(out)
-    whole = job.Job(store, o.n, size, times, o.eta, o.seed, o.clip)
-    share = whole.share(workers)
-    workers.wait_for_everyone()
-    total = sum(map(len, share)) * (len(times) - 1)
-    lost = lambda: f"; the same command goes on with what was made, in {out}"  # noqa: E731
-    with together(lost), progress("sampling", total, show=workers.is_main_process) as advance:
-        for _ in whole.work(model, share, advance):
-            pass
-        workers.wait_for_everyone()
-    if not workers.is_main_process:
-        return
-    first = min(o.n, 64)
-    shown = whole.pictures(first)
-    if npz:
-        job.pack(whole, out / "pictures.npz")
-    plot.save(plot.grid(shown), out / "grid.png")
-    print(f"{o.n} pictures: {out / 'pictures.npz' if npz else out}")
-    print(f"grid of the first {first}: {out / 'grid.png'}")
+    workers = processes(o.machine.device)
+    model = load_model(o.model, o.machine, workers.device, workers.is_main_process, o.compile)
+    made = sample_files(
+        model, o.folder(), o.n, o.grid.steps, o.noise.eta, o.grid.spacing, o.noise.seed, o.clipping.value(), o.format,
+        o.machine.batch_size, o.grid.times, o.solver, o.noise.variance, progress=True, workers=workers,
+    )  # fmt: skip
+    if made:
+        print(f"{o.n} images: {made.images}\nsheet of the first {made.shown}: {made.sheet}")

@@ -1,0 +1,82 @@
+"""Where a job keeps its images: a file an image, or a file a batch. Damaged files count as missing."""
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddim.plots import sheets
+from ddim.system.files import replacing
+
+
+@dataclass(frozen=True)
+class Pngs:
+    """A file an image, named by its index."""
+
+    out: Path
+
+    def file(self, index: int) -> Path:
+        return self.out / f"{index:05d}.png"
+
+    def has(self, indices: range, shape: Sequence[int]) -> bool:
+        """Whether the images `indices`, each (C, H, W) = shape, are all there and whole."""
+        return all(self.file(k).exists() for k in indices) and _whole(self.read, indices, shape)
+
+    def write(self, indices: range, images: Tensor) -> None:
+        """images: (N, C, H, W) uint8."""
+        for k, image in zip(indices, images, strict=True):
+            sheets.save(sheets.picture(image), self.file(k))
+
+    def read(self, indices: range) -> Tensor:
+        """(N, C, H, W) uint8."""
+        return torch.stack([sheets.read(self.file(k)) for k in indices])
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A file a batch: (N, H, W, C) uint8 as .npy, named by the indices of its first image and of the one after it."""
+
+    out: Path
+
+    def file(self, indices: range) -> Path:
+        return self.out / f"{indices.start:07d}-{indices.stop:07d}.npy"
+
+    def has(self, indices: range, shape: Sequence[int]) -> bool:
+        """Whether the images `indices`, each (C, H, W) = shape, are all there and whole."""
+        return self.file(indices).exists() and _whole(self.read, indices, shape)
+
+    def write(self, indices: range, images: Tensor) -> None:
+        """images: (N, C, H, W) uint8."""
+        with replacing(self.file(indices)) as part:
+            np.save(part, images.permute(0, 2, 3, 1).contiguous().numpy())
+
+    def read(self, indices: range) -> Tensor:
+        """(N, C, H, W) uint8."""
+        return torch.from_numpy(np.load(self.file(indices))).permute(0, 3, 1, 2)
+
+
+def _whole(read, indices: range, shape: Sequence[int]) -> bool:
+    """Whether files can be read and hold what they should: a cut one is an OSError, a SyntaxError or a ValueError."""
+    try:
+        found = read(indices)
+    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError):
+        return False
+    return found.dtype == torch.uint8 and tuple(found.shape) == (len(indices), *shape)
+
+
+def pack(shards: Shards, batches: Sequence[range], path: Path) -> None:
+    """All shards as one .npz with arr_0, (n, H, W, C) uint8, as other tools read it; a shard at a time in memory."""
+    first = shards.read(batches[0])
+    header = {"descr": "|u1", "fortran_order": False, "shape": (batches[-1].stop, *first.shape[2:], first.shape[1])}
+    with (
+        replacing(path) as part,
+        zipfile.ZipFile(part, "w") as archive,
+        archive.open("arr_0.npy", "w", force_zip64=True) as file,
+    ):
+        np.lib.format.write_array_header_1_0(file, header)
+        for indices in batches:
+            file.write(shards.read(indices).permute(0, 2, 3, 1).contiguous().numpy())

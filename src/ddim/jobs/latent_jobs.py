@@ -1,0 +1,158 @@
+"""Encoding images into a file of latents, and decoding it again, in batches of any number of images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ddim.diffusion.latents import check_pair_grid, decoding, encoding, latents_of
+from ddim.diffusion.model import Model
+from ddim.diffusion.sampling import chunks, default_batch_size
+from ddim.diffusion.schedule import Time, grid
+from ddim.diffusion.solvers import Exact, Implicit, Solver, find
+from ddim.errors import InputError
+from ddim.images.batches import to_uint8
+from ddim.images.selection import Selection
+from ddim.jobs.latent_files import LatentFile, writing
+from ddim.jobs.sampling import SHEET, bar
+from ddim.plots import sheets
+from ddim.system.files import folder
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What `encode_files` made: n latents, their mean and deviation (0 and 1 for N(0, 1)), and the largest residual of
+    the implicit solver's steps (0 for the others)."""
+
+    file: Path
+    n: int
+    mean: float
+    deviation: float
+    residual: float
+
+
+def data_grid(model: Model, steps: int, spacing: str = "linear", times: Sequence[Time] | None = None) -> list[Time]:
+    """A grid between images and latents: it ends at 0, where the images are. Raises InputError."""
+    path = grid(model.abar, steps, spacing, times)
+    if path[-1] != 0:
+        raise InputError(f"times must end at 0, where the images are; got {path[-1]}")
+    return path
+
+
+def batches_of(model: Model, n: int, batch_size: int | None = None) -> list[range]:
+    """range(n) in batches of `batch_size`, by default of what fits in memory."""
+    return list(chunks(n, default_batch_size(model) if batch_size is None else batch_size))
+
+
+@torch.no_grad()
+def encode_files(
+    model: Model,
+    images: Sequence[str],
+    out: str | Path,
+    steps: int = 100,
+    spacing: str = "linear",
+    times: Sequence[Time] | None = None,
+    solver: str | Solver = "ddim",
+    batch_size: int | None = None,
+    skip_broken: bool = False,
+    progress: bool = False,
+) -> Encoded:
+    """Encode images (files, folders, .parquet files, Hub ids) into the safetensors file `out`; see `ddim.encode`.
+
+    Raises InputError.
+    """
+    out = Path(out)
+    if out.suffix != ".safetensors":
+        raise InputError(f"{out}: latents are kept as .safetensors; change --out")
+    path, solver = data_grid(model, steps, spacing, times), find(solver)
+    if isinstance(solver, Exact):
+        check_pair_grid(path)
+    chosen = Selection(images, model.shape, skip_broken)
+    batches = batches_of(model, len(chosen), batch_size)
+    names = [chosen.name(i) for i in range(len(chosen))]
+    about = {"model": model.fingerprint, "solver": solver.name, "times": path, "names": names}
+    tensors = ("z", "before") if isinstance(solver, Exact) else ("z",)
+    residual, total, squares, count = 0.0, 0.0, 0.0, 0
+    with (
+        writing(out, tensors, (len(chosen), *model.shape), about) as append,
+        bar("encoding", len(batches) * (len(path) - 1), progress) as advance,
+    ):
+        for indices in batches:
+            x = chosen.batch(indices).to(model.device)  # (B, C, H, W)
+            for moment in encoding(model, x, path, solver):
+                advance()
+            latents = latents_of(moment, x)
+            append(*(latents if isinstance(latents, tuple) else (latents,)))
+            if isinstance(solver, Implicit):
+                residual = max(residual, moment.state.max().item())
+            z = moment.x.to(x.dtype).cpu().double()
+            total, squares, count = total + z.sum().item(), squares + z.square().sum().item(), count + z.numel()
+    mean = total / count
+    return Encoded(out, len(chosen), mean, max(squares / count - mean**2, 0) ** 0.5, residual)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What `decode_files` made: n PNG files in `images`, and the first `shown` of them as one sheet."""
+
+    images: Path
+    n: int
+    sheet: Path
+    shown: int
+
+
+@torch.no_grad()
+def decode_files(
+    model: Model,
+    latents: str | Path,
+    out: str | Path,
+    steps: int | None = None,
+    spacing: str = "linear",
+    times: Sequence[Time] | None = None,
+    solver: str | Solver | None = None,
+    force: bool = False,
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> Decoded:
+    """Decode a file of latents into PNG files in the folder `out`; the sheet of the first 64 lies beside it.
+
+    steps, spacing, times: by default the grid that the latents were made on. Another grid, or another model than
+    theirs, needs `force`. solver: by default the one that they were made with. Raises InputError.
+    """
+    file, out = LatentFile(Path(latents)), Path(out)
+    path = checked_grid(file, Path(latents), model, steps, spacing, times, force)
+    solver = find(solver or file.about.get("solver") or "ddim")
+    solver = find("ddim") if isinstance(solver, Implicit) else solver  # whose inverse is DDIM's step
+    folder(out)
+    batches = batches_of(model, len(file), batch_size)
+    shown: list[torch.Tensor] = []
+    evaluations = len(path) - 1
+    with bar("decoding", len(batches) * evaluations, progress) as advance:
+        for indices in batches:
+            for moment in decoding(model, file.batch(indices, model.device), path, "exact" if file.pairs else solver):
+                advance()
+            images = to_uint8(moment.x.float()).cpu()
+            for k, image in zip(indices, images, strict=True):
+                sheets.save(sheets.picture(image), out / f"{k:05d}.png")
+            shown += list(images[: max(0, SHEET - len(shown))])
+    sheet = sheets.save(sheets.grid(torch.stack(shown)), out.with_name(f"{out.name}-sheet.png"))
+    return Decoded(out, len(file), sheet, len(shown))
+
+
+def checked_grid(file: LatentFile, name: Path, model: Model, steps, spacing, times, force: bool) -> list[Time]:
+    """The grid to decode on. Raises InputError where latents do not belong to the model or to the grid."""
+    if file.shape[1:] != tuple(model.shape):
+        raise InputError(f"{name}: latents of shape {file.shape[1:]}; this model makes {tuple(model.shape)}")
+    if model.fingerprint != file.model and not force:
+        raise InputError(
+            f"{name}: made with another model ({file.model}; this one is {model.fingerprint}); --force decodes anyway"
+        )
+    own = file.times
+    path = own if steps is None and times is None else grid(model.abar, steps or len(own) - 1, spacing, times)
+    path = grid(model.abar, 1, given=path)  # those of the file are checked against this model too
+    if path != own and not force:
+        raise InputError(f"{name}: made on another grid, of {len(own) - 1} steps; --force decodes anyway")
+    if file.pairs and path[:2] != own[:2]:
+        raise InputError(f"{name}: exact latents live at times {own[0]} and {own[1]}; a grid must begin with these")
+    return path

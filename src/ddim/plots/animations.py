@@ -1,0 +1,21 @@
+"""Animations from sheets."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from ddim.system.files import replacing
+
+
+def animation(frames: Sequence[Image.Image], path: Path, seconds: float = 3.0, back: bool = False) -> Path:
+    """An endless GIF or WebP, by the suffix of `path`, of `seconds` one way; `back` lets it return the way it came.
+    Its first and last frames are held a little."""
+    each = max(20, round(1000 * seconds / len(frames)))
+    times = [each] * len(frames)
+    times[0] = times[-1] = max(each, 600)
+    if back:
+        frames, times = [*frames, *frames[-2:0:-1]], [*times, *times[-2:0:-1]]
+    with replacing(path) as part:
+        frames[0].save(part, save_all=True, append_images=frames[1:], duration=times, loop=0)
+    return path
