@@ -10,6 +10,7 @@ from ddim.lazy import exports
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table below
+    from ddim import plots
     from ddim.checkpoints.loading import load
     from ddim.checkpoints.saving import save
     from ddim.diffusion import noise, process, schedule
@@ -23,7 +24,16 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.diffusion.solvers import SOLVERS, Solver, multistep
     from ddim.diffusion.walk import walk
     from ddim.errors import InputError
+    from ddim.evaluation import features, metrics
+    from ddim.evaluation.fid_grid import evaluate
+    from ddim.evaluation.reconstruction import reconstruct
+    from ddim.evaluation.reproduction import reproduce
+    from ddim.evaluation.step_consistency import consistency
+    from ddim.jobs.latent_figures import diffusion_sequence, interpolation_figure
+    from ddim.jobs.latent_jobs import decode_files, encode_files
+    from ddim.jobs.sampling import sample_files
     from ddim.networks.acceleration.prepare import prepare
+    from ddim.training.trainer import train
 
 _HOMES = {
     "load": "checkpoints.loading",
@@ -47,6 +57,19 @@ _HOMES = {
     "Solver": "diffusion.solvers",
     "multistep": "diffusion.solvers",
     "walk": "diffusion.walk",
+    "metrics": "evaluation.metrics",
+    "features": "evaluation.features",
+    "evaluate": "evaluation.fid_grid",
+    "reconstruct": "evaluation.reconstruction",
+    "reproduce": "evaluation.reproduction",
+    "consistency": "evaluation.step_consistency",
+    "plots": "plots",
+    "sample_files": "jobs.sampling",
+    "encode_files": "jobs.latent_jobs",
+    "decode_files": "jobs.latent_jobs",
+    "interpolation_figure": "jobs.latent_figures",
+    "diffusion_sequence": "jobs.latent_figures",
+    "train": "training.trainer",
     "InputError": "errors",
     "prepare": "networks.acceleration.prepare",
 }

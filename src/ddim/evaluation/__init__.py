@@ -1,0 +1,24 @@
+"""Measuring: feature networks and distances, the paper's tables and figures, each one and all at once."""
+
+from typing import TYPE_CHECKING
+
+from ddim.lazy import exports
+
+if TYPE_CHECKING:
+    from ddim.evaluation import features, metrics
+    from ddim.evaluation.fid_grid import evaluate
+    from ddim.evaluation.reconstruction import reconstruct
+    from ddim.evaluation.reproduction import reproduce
+    from ddim.evaluation.step_consistency import consistency
+
+_HOMES = {
+    "features": "features",
+    "metrics": "metrics",
+    "evaluate": "fid_grid",
+    "reconstruct": "reconstruction",
+    "reproduce": "reproduction",
+    "consistency": "step_consistency",
+}
+
+__all__ = list(_HOMES)
+__getattr__, __dir__ = exports(__name__, _HOMES)

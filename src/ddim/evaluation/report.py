@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from ddim.evaluation import paper
+from ddim.evaluation import published
 from ddim.system.files import replacing
+
+PUBLISHED_N = 50_000  # images of published FIDs
 
 
 def name_of(eta: float | str) -> str:
@@ -21,9 +23,9 @@ def grid(report: dict) -> list[list[str]]:
     for eta in report["eta"]:
         cells = [cell(report, steps, eta) for steps in report["steps"]]
         rows.append([name_of(eta), *(f"{c['fid']:.3f}" if c else "…" for c in cells)])
-        published = [paper.fid(report["paper"], steps, eta) for steps in report["steps"]]
-        if any(published):
-            rows.append([f"paper, {report['paper']}", *("" if p is None else f"{p:.2f}" for p in published)])
+        printed = [published.fid(report["paper"], steps, eta) for steps in report["steps"]]
+        if any(printed):
+            rows.append([f"paper, {report['paper']}", *("" if p is None else f"{p:.2f}" for p in printed)])
     return rows
 
 
@@ -56,12 +58,21 @@ def facts(report: dict) -> list[str]:
         f"reference {reference['source']}: " + (f"{reference['n']} pictures" if reference["n"] else "mu and sigma")
         + (", cropped and resized as for training, unflipped" if reference["n"] else " as the file holds them"),
         f"the network in {report['arithmetic']} on {report['device']}",
-        f"time grid {report['spacing']}; σ̂ clamps x̂_0 to [−1, 1] on the way, as the official code does",
+        f"solver {report['solver']}, time grid {report['spacing']}; x̂_0 clipped: {clip_of(report['clip'])}",
         f"statistics in float64, distances by torchmetrics {report['torchmetrics']}",
     ]  # fmt: skip
     if floor:
         lines.append(f"floor: FID {floor['fid']:.3f} is that of {floor['n']} real pictures ({floor['what']})")
+    if report["n"] <= features["width"]:
+        lines.append(
+            f"n is no more than the width of the features, {features['width']}: these figures mean nothing yet"
+        )
     return [*lines, comparison(report)]
+
+
+def clip_of(said: bool | str | list) -> str:
+    """How a report calls the choice of clipping."""
+    return {"True": "yes", "False": "no", "auto": "as the model's folder says"}.get(str(said), f"range, keep ε: {said}")
 
 
 def comparison(report: dict) -> str:
@@ -71,7 +82,7 @@ def comparison(report: dict) -> str:
         return "These features are not those of published FIDs: the figures compare only with each other."
     if name != "inception":
         return f"Whether the features of {name} are those of published FIDs is not known here."
-    if report["n"] < 50_000:
+    if report["n"] < PUBLISHED_N:
         return f"Published FIDs take 50,000 pictures; at {report['n']} FID is larger: these do not compare with them."
     return "The features and the number of pictures are those of published FIDs."
 
@@ -108,9 +119,9 @@ def figure(report: dict, path: Path) -> Path:
         left.plot(steps, [c["fid"] for c in cells], "o-", color=f"C{i}", label=name_of(eta))
         timed = [(c["steps"], c["seconds_an_image"] * report["n"]) for c in cells if c["seconds_an_image"]]
         right.plot(*zip(*timed, strict=True) if timed else ([], []), "o-", color=f"C{i}", label=name_of(eta))
-        published = [(s, p) for s in report["steps"] if (p := paper.fid(report["paper"], s, eta)) is not None]
-        if published:
-            left.plot(*zip(*published, strict=True), "--", color=f"C{i}", alpha=0.5)
+        printed = [(s, p) for s in report["steps"] if (p := published.fid(report["paper"], s, eta)) is not None]
+        if printed:
+            left.plot(*zip(*printed, strict=True), "--", color=f"C{i}", alpha=0.5)
     if report["floor"]:
         left.axhline(report["floor"]["fid"], color="grey", linestyle=":", label="real pictures (floor)")
     told = f"FID ({report['features']['name']})" + (f"; dashed: paper, {report['paper']}" if report["paper"] else "")

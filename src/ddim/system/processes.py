@@ -158,3 +158,26 @@ class Roll:
                         os._exit(1)
             if self.has("call"):
                 self.answer()
+
+
+@contextmanager
+def interruptible(alone: bool) -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM are acknowledged, and noted in the list that this yields, so that no step is left half-taken.
+
+    The second one interrupts a process that is alone. A launcher may well repeat what the terminal has sent.
+    """
+    seen: list[int] = []
+
+    def note(code: int, frame) -> None:
+        if seen and alone:
+            raise KeyboardInterrupt
+        if not seen and number("RANK", 0) == 0:
+            print("ddim: stopping after this step", file=sys.stderr, flush=True)
+        seen.append(code)
+
+    before = {code: signal.signal(code, note) for code in ENDING}
+    try:
+        yield seen
+    finally:
+        for code, handler in before.items():
+            signal.signal(code, handler)

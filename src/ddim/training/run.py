@@ -1,45 +1,34 @@
-"""A training run on disk: its folder, its log, how it is resumed and how it is stopped."""
+"""A training run on disk: its folder, its log, and how it is resumed."""
 
+import hashlib
 import json
 import math
-import signal
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ddim.checkpoints import folders as checkpoint
+from ddim.checkpoints.saving import save
+from ddim.diffusion.facts import Facts
 from ddim.diffusion.model import Model
 from ddim.errors import InputError
-from ddim.images import batches as data
-from ddim.system.files import appending, folder, replacing
-from ddim.system.progress import progress
-from ddim.training.loop import State, build, fit, rate
-from ddim.training.settings import Preset
-
-MAY_CHANGE = {
-    "steps",
-    "accumulate",
-    "precision",
-    "compile",
-    "log_every",
-    "sample_every",
-    "save_every",
-    "workers",
-}  # between run and resume
+from ddim.images.image_set import Pictures as ImageSet
+from ddim.system.files import appending, clean, folder, replacing
+from ddim.system.json import read_json, write_json
+from ddim.training.loop import State, rate
+from ddim.training.new_model import build
+from ddim.training.settings import PRESETS, Settings
 
 
 class Run:
     """A run folder: a model folder plus train.json, log.jsonl, loss.png, state/ and samples/."""
 
-    def __init__(self, preset: Preset, name: str, out: Path, device: torch.device):
-        self.preset, self.name, self.out = preset, name, out
-        self.model = build(preset).to(device)
-        self.state = State.new(preset, self.model.network)
+    def __init__(self, settings: Settings, preset: str, out: Path, device: torch.device):
+        self.settings, self.preset, self.out = settings, preset, out
+        self.model = build(settings).to(device)
+        self.state = State.new(settings.optimiser, self.model.network)
+        self.record: dict = {}  # what train.json holds besides: the images' content, changes at resumes
 
     @property
     def saved(self) -> Path:
@@ -49,27 +38,40 @@ class Run:
     def logged(self) -> Path:
         return self.out / "log.jsonl"
 
-    def begin(self) -> None:
-        """Make the folder and write down the settings."""
-        folder(self.out)
-        checkpoint.write_json(self.out / "train.json", {"preset": self.name, **asdict(self.preset)})
+    def write_settings(self) -> None:
+        write_json(self.out / "train.json", {"preset": self.preset, **self.settings.flat(), **self.record})
 
-    def resume(self, main: bool = True) -> None:
+    def begin(self, content: str) -> None:
+        """Make the folder and write down the settings. content: names what the images are, see `content_of`."""
+        folder(self.out)
+        self.record = {"content": content}
+        self.write_settings()
+
+    def resume(self, content: str, main: bool = True, changes: dict | None = None) -> None:
         """Go back to the last saved state (the start, where none was saved), and take back what was logged after it.
 
-        Every process reads the state; the main one writes.
+        Every process reads the state; the main one writes. Raises InputError where the images are not those that the
+        run was begun with.
         """
+        before = read_json(self.out / "train.json")
+        self.record = {name: before[name] for name in ("content", "changes") if name in before}
+        if self.record.setdefault("content", content) != content:
+            raise InputError(
+                f"{self.settings.data.data}: its images are not those that the run in {self.out} was begun with; give "
+                "those back, name them by --data, or begin another run by --out"
+            )
         if self.saved.exists():
             self.state.restore(self.saved)
         if not main:
             return
-        for part in self.out.rglob(".*.part*"):  # what a kill left half-written
-            part.unlink()
-        lines = self.logged.read_text().splitlines() if self.logged.exists() else []
+        clean(self.out)
+        lines = self.logged.read_text(encoding="utf-8", errors="replace").splitlines() if self.logged.exists() else []
         kept = [line for line in lines if _step_of(line) <= self.state.step]
         with replacing(self.logged) as part:
-            part.write_text("".join(line + "\n" for line in kept))
-        checkpoint.write_json(self.out / "train.json", {"preset": self.name, **asdict(self.preset)})
+            part.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        if changes:
+            self.record["changes"] = [*self.record.get("changes", []), {"step": self.state.step, **changes}]
+        self.write_settings()
 
     def kept(self) -> int:
         """The step of the last saved state, 0 where there is none."""
@@ -77,13 +79,16 @@ class Run:
 
     def averaged(self) -> Model:
         """The model with the averaged weights, in evaluation mode."""
-        info = {"preset": self.name, "data": self.preset.data, "steps": self.state.step}
-        return replace(self.model, network=self.state.average.module.eval(), info=info)
+        o, step = self.settings.optimiser, self.state.step
+        facts = Facts(
+            preset=self.preset, data=self.settings.data.data, steps=step, images=step * o.batch_size, averaged=True
+        )
+        return replace(self.model, network=self.state.average.module.eval(), facts=facts)
 
     def save(self) -> None:
         """The state first, then the model: a kill in between loses neither."""
         self.state.save(self.saved)
-        checkpoint.save(self.averaged(), self.out)
+        save(self.averaged(), self.out)
 
     def settle(self, losses: list[Tensor]) -> None:
         """Take over the losses of the latest steps from their device. InputError where one is not finite."""
@@ -101,8 +106,8 @@ class Run:
         line = {
             "step": step,
             "loss": sum(pending) / len(pending),
-            "lr": rate(self.preset, step),
-            "images_per_second": round(self.preset.batch_size / seconds, 1),
+            "lr": rate(self.settings.optimiser, step),
+            "images_per_second": round(self.settings.optimiser.batch_size / seconds, 1),
         }
         pending.clear()
         if write:
@@ -111,132 +116,34 @@ class Run:
         return line["loss"]
 
 
+def content_of(images: Tensor | ImageSet) -> str:
+    """Sixteen hex digits that name what the images are: their pixels; for a set too large for memory, its files."""
+    digest = hashlib.sha256(str(tuple(images.shape) if isinstance(images, Tensor) else images.identity()).encode())
+    if isinstance(images, Tensor):
+        digest.update(images.contiguous().numpy())
+    return digest.hexdigest()[:16]
+
+
 def _step_of(line: str) -> float:
-    """The step of a line of the log; infinite where the line was cut short by a kill."""
+    """The step of a line of the log; infinite where the line was cut short by a kill, or holds anything else."""
     try:
-        return json.loads(line)["step"]
-    except ValueError:
+        return float(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
         return math.inf
 
 
-def stored(name: str, out: Path) -> Preset:
-    """The settings that the run in `out` was begun with, from preset `name`. Raises InputError."""
+def stored(out: Path) -> tuple[str, Settings]:
+    """The preset and the settings that the run in `out` was begun with. Raises InputError."""
     if not (out / "train.json").exists():
         raise InputError(f"{out}: holds no run to resume; leave --resume out to start one")
-    settings = checkpoint.read_json(out / "train.json")
-    if (begun := settings.pop("preset", None)) != name:
-        raise InputError(f"{out}: was begun with preset {begun}, not {name}")
+    kept = read_json(out / "train.json")
+    preset = kept.pop("preset", None)
+    if preset not in PRESETS:
+        raise InputError(f"{out / 'train.json'}: not the settings of a run (its preset is {preset!r})")
+    known = Settings().flat()
     try:
-        return Preset(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
-    except TypeError as error:
+        settings = PRESETS[preset].changed(**{name: value for name, value in kept.items() if name in known})
+        settings.check()
+    except (TypeError, ValueError) as error:
         raise InputError(f"{out / 'train.json'}: not the settings of a run ({error})") from None
-
-
-def check(preset: Preset) -> None:
-    """Raise InputError where a setting is out of its range."""
-    counts = [
-        "size",
-        "channels",
-        "ch",
-        "layers",
-        "groups",
-        "patch",
-        "T",
-        "steps",
-        "batch_size",
-        "accumulate",
-        "log_every",
-        "sample_every",
-        "save_every",
-    ]
-    ranges = dict.fromkeys(counts, (1, math.inf))
-    ranges |= {"workers": (0, math.inf), "warmup": (0, math.inf), "seed": (0, 2**31 - 1)}
-    ranges |= {"dropout": (0, 0.999), "ema": (0, 1), "beta_1": (0, 0.999), "beta_T": (0, 0.999), "lr": (0, math.inf)}
-    for name, (low, high) in ranges.items():
-        if not low <= getattr(preset, name) <= high:
-            within = f"at least {low}" if high == math.inf else f"from {low} to {high}"
-            raise InputError(f"{_option(name)} must be {within}; got {getattr(preset, name)}")
-    if preset.channels not in (1, 3):
-        raise InputError(f"--channels must be 1 (greyscale) or 3 (RGB); got {preset.channels}")
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-def check_resume(before: Preset, now: Preset) -> None:
-    """Raise InputError where the settings given contradict those that the run was begun with."""
-    for name, value in asdict(before).items():
-        if name not in MAY_CHANGE and (given := getattr(now, name)) != value:
-            raise InputError(f"{_option(name)} {given} contradicts the run, which has {value}; leave it out")
-
-
-@contextmanager
-def interruptible(alone: bool) -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM are only noted, in the list that this yields, so that a step is never left half-taken.
-
-    The second one interrupts a process that is alone. A launcher may well repeat what the terminal has sent.
-    """
-    seen: list[int] = []
-
-    def note(number: int, frame) -> None:
-        if seen and alone:
-            raise KeyboardInterrupt
-        seen.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield seen
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def agreed(losses: Iterator[Tensor], stopping: list[int], accelerator) -> Iterator[tuple[Tensor, bool]]:
-    """The mean of each step's losses over the processes, and whether to stop after it: all at the same step.
-
-    A process that is told to stop says so along with its loss. Whether one did is looked up a step later, when it has
-    been computed anyway, so that no step waits for the answer.
-    """
-    if accelerator.num_processes == 1:
-        yield from ((loss, bool(stopping)) for loss in losses)
-        return
-    told = torch.zeros((), device=accelerator.device)
-    for loss in losses:
-        stop, said = bool(told > 0), float(bool(stopping))
-        loss, told = accelerator.reduce(torch.stack([loss, torch.full_like(loss, said)]), "mean")
-        yield loss, stop
-
-
-def train(run: Run, pictures: Tensor | data.Pictures, accelerator) -> Iterator[str]:
-    """Train under a progress bar, logging and saving as the preset says. Yields "saved" after each save, and "sample"
-    whenever a sample grid is due, to the process that writes.
-
-    Ctrl-C ends it at the next step, saved. Raises InputError on a loss that is not finite.
-    """
-    p, state, main, alone = run.preset, run.state, accelerator.is_main_process, accelerator.num_processes == 1
-    losses: list[Tensor] = []
-    since = time.monotonic()
-    bar = progress("training", p.steps, "image", state.step, show=main, each=p.batch_size)
-    with interruptible(alone) as stopping, bar as advance:
-        steps = fit(p, state, run.model.abar, pictures, accelerator)
-        for loss, stop in agreed(steps, stopping, accelerator):
-            losses.append(loss)
-            last = state.step == p.steps
-            saving = last or stop or state.step % p.save_every == 0
-            logging = last or state.step % p.log_every == 0
-            note = None
-            if saving or logging:
-                run.settle(losses)
-                now = time.monotonic()
-                seconds, losses, since = (now - since) / len(losses), [], now
-                note = f"loss {run.log(seconds, write=main):.4f}" if logging else None
-            advance(note=note)
-            if main and (last or state.step % p.sample_every == 0):
-                yield "sample"
-            if main and saving:
-                run.save()
-                yield "saved"
-            if stop:
-                break
-        accelerator.wait_for_everyone()  # a process that ended before would have the others ended by the launcher
+    return preset, settings

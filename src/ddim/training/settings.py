@@ -1,82 +1,188 @@
-"""The paper's settings, one row a data set. Every field is an option of `ddim train`."""
+"""The settings of a training run, in groups that check themselves, and the presets. Every field is an option of
+`ddim train`. Nothing here imports torch.
+"""
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
+
+from ddim.errors import InputError
+
+ANY = (-math.inf, math.inf)
 
 
-@dataclass(frozen=True)
-class Preset:
-    """Everything that decides a training run. The defaults are DDPM's for CIFAR-10, which the paper trained with."""
+def setting(default: Any, low: float = ANY[0], high: float = ANY[1], resume: bool = False) -> Any:
+    """A field with the range of its values, and whether a resume may change it."""
+    return field(default=default, metadata={"range": (low, high), "resume": resume})
 
-    data: str = ""
-    """Pictures: `digits` (embedded), a folder, a .parquet file, or a Hub id."""
-    size: int = 32
-    """Height and width; pictures are centre-cropped and resized to it."""
-    channels: int = 3
+
+def count(default: int, resume: bool = False) -> Any:
+    return setting(default, 1, math.inf, resume)
+
+
+def option(name: str) -> str:
+    """What the command line calls a setting."""
+    return f"--{name.replace('_', '-')}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Settings that check themselves."""
+
+    def check(self) -> None:
+        """Raise InputError where a setting is out of its range."""
+        for f in fields(self):
+            value, (low, high) = getattr(self, f.name), f.metadata.get("range", ANY)
+            if (low, high) != ANY and not low <= value <= high:
+                within = f"at least {low}" if high == math.inf else f"from {low} to {high}"
+                raise InputError(f"{option(f.name)} must be {within}; got {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Group):
+    """The images."""
+
+    data: str = setting("", resume=True)
+    """Images: `digits` (embedded), a folder, a .parquet file, or a Hub id."""
+    size: int = count(32)
+    """Height and width; images are centre-cropped and resized to it."""
+    channels: int = count(3)
     """1 for greyscale, 3 for RGB."""
     flip: bool = True
-    """Flip half of the pictures left to right."""
+    """Flip half of the images left to right."""
+    workers: int = setting(4, 0, math.inf, resume=True)
+    """Processes that decode images, for sets too large to keep in memory."""
+    skip_broken: bool = setting(False, resume=True)
+    """Leave images out that cannot be read, instead of stopping."""
 
-    ch: int = 128
+    def check(self) -> None:
+        super().check()
+        if self.channels not in (1, 3):
+            raise InputError(f"--channels must be 1 (greyscale) or 3 (RGB); got {self.channels}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network(Group):
+    """The U-Net."""
+
+    ch: int = count(128)
     """Width of the U-Net at full resolution."""
     mult: tuple[int, ...] = (1, 2, 2, 2)
     """Width multipliers, one a resolution, each half the one before."""
     attention: tuple[int, ...] = (16,)
     """Resolutions with self-attention."""
-    layers: int = 2
+    layers: int = count(2)
     """Residual blocks a resolution."""
-    patch: int = 1
-    """Squares of so many pixels a side are one position of the network: 2 is four times cheaper, and coarser."""
-    groups: int = 32
+    patch: int = count(1)
+    """Squares of so many pixels a side are one position of the network: 2 is four times cheaper, and coarser. Only ddim
+    opens a network with patches; diffusers and the official code have none."""
+    groups: int = count(32)
     """Groups of each GroupNorm."""
-    dropout: float = 0.1
+    dropout: float = setting(0.1, 0, 0.999)
     """Dropout probability within residual blocks."""
 
-    T: int = 1000
-    """Noise levels."""
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseLevels(Group):
+    """The noise schedule."""
+
+    T: int = setting(1000, 1, 10**6)
+    """Number of noise levels."""
     schedule: Literal["linear", "scaled-linear", "cosine"] = "linear"
-    """Noise schedule."""
-    beta_1: float = 1e-4
+    """Shape of the noise schedule."""
+    beta_1: float = setting(1e-4, 0, 0.999)
     """First β of the linear schedules."""
-    beta_T: float = 0.02
+    beta_T: float = setting(0.02, 0, 0.999)
     """Last β of the linear schedules."""
 
-    steps: int = 800_000
+
+@dataclass(frozen=True, kw_only=True)
+class Optimiser(Group):
+    """The optimiser and the arithmetic."""
+
+    steps: int = count(800_000, resume=True)
     """Optimiser steps."""
-    batch_size: int = 128
-    """Pictures a step, over all processes."""
-    accumulate: int = 1
+    batch_size: int = count(128)
+    """Images a step, over all processes."""
+    accumulate: int = count(1, resume=True)
     """Parts in which each process computes its share of a step, one after another: less memory, the same step."""
-    lr: float = 2e-4
+    lr: float = setting(2e-4, 0, math.inf, resume=True)
     """Adam's learning rate."""
-    warmup: int = 5000
+    warmup: int = setting(5000, 0, math.inf)
     """Steps over which the learning rate rises from 0."""
     decay: bool = False
     """Let the learning rate fall to 0 along half a cosine by the last step."""
-    grad_clip: float = 1.0
+    grad_clip: float = setting(1.0, 0, math.inf)
     """Largest norm of the gradient."""
-    ema: float = 0.9999
+    ema: float = setting(0.9999, 0, 1)
     """Decay of the weight average; early on (1 + step)/(10 + step) where that is smaller, so that short runs work."""
-    seed: int = 0
-    """Decides the initial weights, the order of the pictures, and every random number of every step."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    seed: int = setting(0, 0, 2**31 - 1)
+    """Decides the initial weights, the order of the images, and every random number of every step."""
+    precision: Literal["auto", "fp32", "bf16"] = setting("auto", resume=True)
     """Arithmetic of the network: auto is bf16 where the device multiplies it by itself, else fp32."""
-
-    compile: bool = False
+    compile: bool = setting(False, resume=True)
     """Compile the network first, on a GPU: a minute of waiting, then faster steps."""
 
-    log_every: int = 50
+
+@dataclass(frozen=True, kw_only=True)
+class Logging(Group):
+    """How often the run is written down."""
+
+    log_every: int = count(50, resume=True)
     """Steps between lines of log.jsonl."""
-    sample_every: int = 10_000
-    """Steps between sample grids."""
-    save_every: int = 5000
+    sample_every: int = count(10_000, resume=True)
+    """Steps between sample sheets."""
+    save_every: int = count(5000, resume=True)
     """Steps between saved states."""
-    workers: int = 4
-    """Processes that decode pictures, for sets too large to keep in memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that decides a training run. The defaults are DDPM's for CIFAR-10, which the paper trained with."""
+
+    data: Data = Data()
+    network: Network = Network()
+    noise: NoiseLevels = NoiseLevels()
+    optimiser: Optimiser = Optimiser()
+    logging: Logging = Logging()
+
+    def flat(self) -> dict[str, Any]:
+        """Every setting by its name, as train.json keeps them."""
+        return {name: value for group in asdict(self).values() for name, value in group.items()}
+
+    def changed(self, **changes: Any) -> "Settings":
+        """With other values, by name. Raises InputError for a name that there is not."""
+        rest, groups = dict(changes), {}
+        for f in fields(Settings):
+            group = getattr(self, f.name)
+            own = {name: rest.pop(name) for name in [g.name for g in fields(group)] if name in rest}
+            groups[f.name] = replace(group, **{k: tuple(v) if isinstance(v, list) else v for k, v in own.items()})
+        if rest:
+            raise InputError(f"unknown setting {next(iter(rest))!r}: choose one of {', '.join(self.flat())}")
+        return Settings(**groups)
+
+    def check(self) -> None:
+        """Raise InputError where a setting is out of its range."""
+        for f in fields(Settings):
+            getattr(self, f.name).check()
+
+    def check_resume(self, now: "Settings") -> dict[str, Any]:
+        """What changes from these settings of a run to those of its resume. Raises InputError where it may not."""
+        may = {g.name for f in fields(Settings) for g in fields(getattr(self, f.name)) if g.metadata.get("resume")}
+        changes = {name: value for name, value in now.flat().items() if value != self.flat()[name]}
+        for name in changes.keys() - may:
+            raise InputError(
+                f"{option(name)} {changes[name]} contradicts the run, which has {self.flat()[name]}; leave it out"
+            )
+        return changes
+
+
+def preset(**settings: Any) -> Settings:
+    return Settings().changed(**settings)
 
 
 PRESETS = {
-    "digits": Preset(
+    "digits": preset(
         data="digits",
         size=8,
         channels=1,
@@ -97,11 +203,11 @@ PRESETS = {
         sample_every=500,
         save_every=500,
     ),
-    "cifar10": Preset(data="uoft-cs/cifar10"),
-    "celeba": Preset(size=64, mult=(1, 2, 2, 2, 4), steps=500_000),
+    "cifar10": preset(data="uoft-cs/cifar10"),
+    "celeba": preset(size=64, mult=(1, 2, 2, 2, 4), steps=500_000),
     # 96 = 2·48 = 4·24 = 8·12: no 16×16, so the attention sits at the nearest resolution that there is.
-    "stl10": Preset(size=96, mult=(1, 2, 2, 2, 4), attention=(12,), steps=500_000),
-    "bedroom": Preset(
+    "stl10": preset(size=96, mult=(1, 2, 2, 2, 4), attention=(12,), steps=500_000),
+    "bedroom": preset(
         size=256,
         mult=(1, 1, 2, 2, 4, 4),
         dropout=0.0,
@@ -109,7 +215,7 @@ PRESETS = {
         batch_size=64,
         lr=2e-5,
     ),
-    "church": Preset(
+    "church": preset(
         size=256,
         mult=(1, 1, 2, 2, 4, 4),
         dropout=0.0,

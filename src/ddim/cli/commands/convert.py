@@ -8,13 +8,17 @@ from typing import Literal
 from tyro.conf import Positional
 
 from ddim.checkpoints.options import Options
-from ddim.cli.commands import parse
-from ddim.errors import InputError
+from ddim.cli.options import parse
+
+EXAMPLES = (
+    "ddim convert ckpt.pth my-model                       # of the official code; any command takes my-model",
+    "ddim convert runs/mine out --to official",
+)
 
 
 @dataclass(frozen=True)
 class Convert:
-    """Write a model in another layout. What the weights do not say is told here once; the folder then knows it."""
+    """What the weights do not say is given here once; the folder then says it."""
 
     source: Positional[str]
     """A file of weights from other code, a model folder, a bundled name, or a Hub id."""
@@ -28,25 +32,15 @@ class Convert:
 
 def main(args: Sequence[str]) -> None:
     o = parse(Convert, "convert", args)
-    from ddim.checkpoints import folders as checkpoint
-    from ddim.checkpoints.diffusers_config import beyond_diffusers
-    from ddim.checkpoints.layouts import official
-    from ddim.networks.unet import UNet
+    from ddim.checkpoints.conversion import convert
 
-    model = checkpoint.load(o.source, "cpu", **asdict(o.options))
-    if taken := [name for name in (checkpoint.WEIGHTS, official.CHECKPOINT) if (o.folder / name).exists()]:
-        raise InputError(f"{o.folder / taken[0]}: is there already; name another folder")
-    network = model.network
-    ours = beyond_diffusers(network.config) if isinstance(network, UNet) else [type(network).__name__]
-    if o.to == "diffusers" and ours:
-        raise InputError(f"diffusers cannot express {', '.join(ours)} of {o.source}; leave out --to")
-    written = official.save(model, o.folder) if o.to == "official" else checkpoint.save(model, o.folder)
-    for name in ("layout", "assumed"):
-        if name in model.info:
-            print(f"{name}: {model.info[name]}")
+    made = convert(o.source, o.folder, o.to, **asdict(o.options))
+    for name, value in (("layout", made.layout), ("assumed", made.assumed)):
+        if value:
+            print(f"{name}: {value}")
     if o.to == "official":
-        print(f"checkpoint: {written}")
+        print(f"checkpoint: {made.written}")
         return
-    if ours:
-        print(f"only ddim opens it: diffusers cannot express its {', '.join(ours)}")
-    print(f"model: {written}\nsample it: ddim sample {written}")
+    if made.ours:
+        print(f"only ddim opens it: diffusers cannot express its {', '.join(made.ours)}")
+    print(f"model: {made.written}\nsample it: ddim sample {made.written}")

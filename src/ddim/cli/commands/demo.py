@@ -1,99 +1,107 @@
-"""ddim demo: the main job in a few minutes, on real pictures that scikit-learn brings along."""
+"""ddim demo: the main job in a few minutes, on real images that scikit-learn brings along."""
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from ddim.checkpoints import folders as checkpoint
-from ddim.cli.commands import parse
-from ddim.cli.commands.train import train
-from ddim.diffusion.model import Model
-from ddim.diffusion.sampling import generate, grid, sample
+from ddim.cli.options import parse
 from ddim.errors import InputError
-from ddim.images import batches as data
-from ddim.plots import sheets as plot
-from ddim.system.progress import progress
 from ddim.training.settings import PRESETS
 
+EXAMPLES = (
+    "ddim demo",
+    "ddim demo --out quick --steps 500                    # half a minute, and worse digits",
+)
 ROWS = [("DDPM", 1000, 1.0), ("DDIM", 100, 0.0), ("DDIM", 50, 0.0), ("DDIM", 20, 0.0), ("DDIM", 10, 0.0)]
-SHOWN, TIMED, JUDGED = 12, 64, 256  # pictures in the figure, in each timing, before the judge
+SHOWN, TIMED, CLASSIFIED = 12, 64, 256  # images in the figure, in each timing, before the classifier
 
 
 @dataclass(frozen=True)
 class Demo:
-    """Train on handwritten digits for about two minutes, then sample them with DDPM and with DDIM."""
+    """Images of handwritten digits, the time of each sampler, and a figure."""
 
     out: Path = Path("demo")
-    """Folder to write; a training that was stopped there is gone on with."""
+    """Folder to write; a training that was stopped there is continued."""
     seed: int = 0
-    """Of the training and of the pictures."""
-    steps: int = PRESETS["digits"].steps
+    """Seed of the training and of the images."""
+    steps: int = PRESETS["digits"].optimiser.steps
     """Training steps."""
 
 
 def main(args: Sequence[str]) -> None:
+    o = parse(Demo, "demo", args)
+    import torch
     from rich.console import Console
     from rich.table import Table
 
-    o = parse(Demo, "demo", args)
-    run, preset = o.out / "run", replace(PRESETS["digits"], seed=o.seed, steps=o.steps)
+    from ddim.checkpoints.loading import load
+    from ddim.diffusion.sampling import generate
+    from ddim.diffusion.schedule import grid
+    from ddim.plots import sheets
+    from ddim.system.progress import progress
+    from ddim.training.trainer import train
+
+    run = o.out / "run"
     before = (run / "train.json").exists()
     if before:
-        print(f"going on with the training in {run}; remove it to start anew")
-    if not train("digits", preset, run, resume=before):
-        raise InputError(f"stopped; ddim demo --out {o.out} goes on with it")
-    model = checkpoint.load(run)
+        print(f"continuing the training in {run}; remove it to start anew")
+    made = train(None, run, "digits", before, progress=True, seed=o.seed, steps=o.steps)
+    if not made.finished:
+        raise InputError(f"stopped; ddim demo --out {o.out} continues it")
+    model = load(run)
 
-    table = Table("sampler", "S", "η", "seconds", "speed-up", title=f"{TIMED} pictures, same starting noise")
-    pictures, base = [], 0.0
-    with progress("sampling", sum(steps for _, steps, _ in ROWS)) as advance:
+    table = Table("sampler", "S", "η", "seconds", "speed-up", title=f"{TIMED} images, same starting noise")
+    images, base = [], 0.0
+    with torch.no_grad(), progress("sampling", sum(steps for _, steps, _ in ROWS)) as advance:
         for name, steps, eta in ROWS:
             start = time.perf_counter()
-            for x, _ in generate(model, range(TIMED), grid(model, steps), eta, o.seed):
+            for moment in generate(model, range(TIMED), grid(model.abar, steps), eta, o.seed):
                 advance()
             seconds = time.perf_counter() - start
             base = base or seconds
-            pictures.append(x[:SHOWN])
+            images.append(moment.x[:SHOWN])
             table.add_row(name, str(steps), f"{eta:g}", f"{seconds:.2f}", f"{base / seconds:.0f}×")
     labels = [f"{name}-{steps}" for name, steps, _ in ROWS]
-    figure = plot.save(plot.rows(pictures, labels), o.out / "demo.png")
+    figure = sheets.save(sheets.rows(images, labels), o.out / "demo.png")
     Console().print(table)
-    for line in judge(model, o.seed):
+    for line in classified(model, o.seed):
         print(line)
     print(f"model: {run}\nfigure: {figure}")
 
 
-def judge(model: Model, seed: int) -> list[str]:
+def classified(model, seed: int) -> list[str]:
     """What a classifier of real digits makes of DDIM-50 samples, and how far they are from the training pictures.
 
     The classifier is sure where five nearest real digits agree: unlike a parametric one, it is not sure of noise.
     """
+    import torch
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
     from sklearn.neighbors import KNeighborsClassifier
 
+    from ddim.diffusion.sampling import sample
+    from ddim.images.batches import load, to_float
+    from ddim.images.sources import find
+
     target = load_digits().target
-    real = data.to_float(data.load(data.find("digits", 8, 1))).flatten(1)  # (1797, 64)
+    real = to_float(load(find("digits", 8, 1))).flatten(1)  # (1797, 64)
     seen, held, seen_y, held_y = train_test_split(real, target, test_size=0.2, random_state=0, stratify=target)
     classifier = KNeighborsClassifier(5).fit(seen, seen_y)
-    fake = sample(model, n=JUDGED, steps=50, seed=seed).flatten(1)  # (256, 64)
+    fake = sample(model, n=CLASSIFIED, steps=50, seed=seed).flatten(1)  # (256, 64)
     noise = torch.rand(fake.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
-    def sure(images: Tensor) -> str:
+    def sure(images) -> str:
         return f"{(classifier.predict_proba(images).max(1) > 0.8).mean():.1%}"
 
-    def nearest(images: Tensor, skip: int) -> str:
+    def nearest(images, skip: int) -> str:
         distance = torch.cdist(images, real).kthvalue(1 + skip, dim=1).values
         return f"median {distance.median():.2f}, least {distance.min():.2f}"
 
     classes = len(set(classifier.predict(fake)))
     return [
         f"A classifier that is right on {classifier.score(held, held_y):.1%} of held-out digits is over 80% sure of",
-        f"  {sure(fake)} of {JUDGED} DDIM-50 samples, in which it finds {classes} of 10 digits",
+        f"  {sure(fake)} of {CLASSIFIED} DDIM-50 samples, in which it finds {classes} of 10 digits",
         f"  {sure(held)} of held-out digits, {sure(noise)} of noise",
         "Distance to the nearest training picture, 64 pixels in [-1, 1]",
         f"  of samples: {nearest(fake, 0)}",

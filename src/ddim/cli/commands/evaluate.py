@@ -4,127 +4,70 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddim.cli.commands import Eta, OnModel, Spacing, opened, parse
-from ddim.errors import InputError
+from ddim.cli.models import load_model
+from ddim.cli.options import Clipping, Eta, Machine, ModelName, SolverName, Spacing, parse
+
+EXAMPLES = (
+    "ddim evaluate digits --n 2000 --steps 10 20 50 --eta 0 1 hat",
+    "ddim evaluate runs/mine --reference train.parquet --held-out test.parquet --n 5000 --spacing quadratic",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(OnModel):
-    """FID over steps and η, with KID, precision, recall and time. Run again, it goes on where it was stopped.
+class Evaluate:
+    """FID, with KID, precision, recall and time, for each S and η. The same command continues where it was stopped.
 
-    Started by torchrun or accelerate launch, on machines that share the folder, the sampling is shared out.
+    Started by torchrun or accelerate launch, on machines that share the folder, the processes share the sampling.
     """
 
+    model: ModelName
+    """A bundled name, a run or model folder, or a Hub id."""
     reference: str = ""
-    """Training pictures: `digits`, a folder, a .parquet file, a Hub id, or an .npz of mu and sigma; by default those
-    that the model was trained on."""
+    """Training images: `digits`, a folder, a .parquet file, a Hub id, or an .npz of statistics; by default those that
+    the model was trained on."""
     held_out: str = ""
-    """Real pictures that the model was not trained on, for the floor; by default the floor is between two halves of
-    the reference."""
+    """Real images that the model was not trained on, for the floor; by default the floor is between two halves of the
+    reference."""
     steps: tuple[int, ...] = (10, 20, 50, 100, 1000)
-    """Network evaluations a picture, S: the columns."""
+    """Numbers of steps, S: the columns."""
     eta: tuple[Eta, ...] = (0.0, 0.2, 0.5, 1.0, "hat")
-    """Noise in each step: the rows."""
+    """Noise in each step: the rows. A solver without noise takes 0 alone."""
+    solver: SolverName = "ddim"
+    """How each step is taken."""
     n: int = 50_000
-    """Pictures a cell."""
+    """Images a cell."""
     features: str = ""
     """digits-small, cifar10-small, inception, or a file of a feature network; by default the small one that fits the
-    pictures, else inception."""
-    spacing: Spacing | None = None
-    """How the steps are spread over the noise levels; by default as in the paper: quadratic for CIFAR-10, else
-    linear."""
+    images, else inception."""
+    spacing: Spacing = "linear"
+    """How the steps are spread over the noise levels; the paper took quadratic for CIFAR-10, else linear."""
     seed: int = 0
-    """Of the pictures."""
-    clip: bool = False
-    """Clamp each predicted picture to [-1, 1] on the way for every η; σ̂ always does."""
+    """Seed of the images."""
+    clipping: Clipping = Clipping()
+    skip_broken: bool = False
+    """Leave real images out that cannot be read, instead of stopping."""
     compile: bool = False
     """Compile the network first: a minute of waiting, then faster steps on a GPU; on a CPU it gains little."""
     out: Path | None = None
     """Folder to write; by default evaluations/ with the model's name."""
+    machine: Machine = Machine()
 
 
 def main(args: Sequence[str]) -> None:
-    run(parse(Evaluate, "evaluate", args))
+    o = parse(Evaluate, "evaluate", args)
+    from ddim.evaluation.fid_grid import evaluate
+    from ddim.system.processes import processes
 
-
-def run(o: Evaluate) -> dict | None:
-    """Measure the grid into a folder. Returns the report, as table.json holds it; None to the processes that help."""
-    import torch
-
-    from ddim.checkpoints import folders as checkpoint
-    from ddim.diffusion.noise import check_seed
-    from ddim.diffusion.sampling import check_eta, grid
-    from ddim.evaluation import report
-    from ddim.evaluation.paper import data_set
-    from ddim.evaluation.reference import Judge
-    from ddim.jobs import sampling as job
-    from ddim.system.files import folder, replacing
-    from ddim.system.processes import together
-    from ddim.system.progress import progress
-
-    if o.n < 2:
-        raise InputError(f"n must be at least 2, for a covariance; got {o.n}")
-    workers = job.processes(o.device)
-    model = opened(o, workers.device, tell=workers.is_main_process, compile=o.compile)
-    source = o.reference or model.info.get("data", "")
-    published = data_set(source, model.info.get("preset", ""))
-    spacing = o.spacing or ("quadratic" if published == "CIFAR-10" else "linear")
-    cells = [(steps, eta) for steps in dict.fromkeys(o.steps) for eta in dict.fromkeys(o.eta)]
-    for steps, eta in cells:
-        check_eta(model.abar, grid(model, steps, spacing), eta)
-    check_seed(o.seed)
-
-    out = o.out or Path("evaluations") / Path(o.model).name
-    judge = Judge(model, source, o.features, o.n, o.held_out) if workers.is_main_process else None
-    fingerprint = checkpoint.fingerprint(model)
-    precision = model.info["precision"]
-    settings = {"model": fingerprint, "precision": precision, "spacing": spacing, "seed": o.seed, "clip": o.clip}
-    size = job.begin(out / "evaluate.json", settings, o.batch_size, model, workers)
-    jobs = {}
-    for steps, eta in cells:
-        store = job.Shards(folder(out / "cells" / f"S{steps}-eta{eta}"))
-        jobs[steps, eta] = job.Job(
-            store, o.n, size, grid(model, steps, spacing), eta, o.seed, o.clip or eta == "hat"
-        )  # fmt: skip
-    shares = {cell: whole.share(workers) for cell, whole in jobs.items()}
-    workers.wait_for_everyone()
-
-    with torch.no_grad():  # the first evaluation of a process is slow, and no cell's to pay for
-        model(torch.zeros(size, *model.shape, device=model.device), model.T)
-    measured = []
-    total = sum(sum(map(len, share)) * (len(jobs[cell].times) - 1) for cell, share in shares.items())
-    lost = lambda: f"; the same command goes on with what was made, in {out}"  # noqa: E731
-    with together(lost), progress("sampling the grid", total, show=workers.is_main_process) as advance:
-        for (steps, eta), whole in jobs.items():
-            log = whole.store.out / f"seconds-{workers.process_index}.jsonl"
-            for images, seconds in whole.work(model, shares[steps, eta], advance):
-                job.note(log, images, seconds)
-            workers.wait_for_everyone()
-            if judge:
-                advance(0, f"measuring S = {steps}, {report.name_of(eta)}")
-                measured.append({"steps": steps, "eta": eta, **judge.measure(whole)})
-                advance(0, "")
-    if not judge:
-        return None
-    averaged = "averaged (EMA) weights" if "preset" in model.info else "weights as the file holds them"
-    found = {
-        "model": {"source": o.model, "fingerprint": fingerprint, "weights": averaged},
-        **judge.facts(),
-        **{"n": o.n, "seed": o.seed, "spacing": spacing, "paper": published},
-        **{"device": str(model.device), "arithmetic": precision},
-        **{"steps": list(dict.fromkeys(o.steps)), "eta": list(dict.fromkeys(o.eta)), "cells": measured},
-    }
-    checkpoint.write_json(out / "table.json", found)
-    # The samples with the least noise and the most steps are shown before their nearest training pictures.
-    plainest = min(jobs, key=lambda cell: (float("inf") if cell[1] == "hat" else cell[1], -cell[0]))
-    figures = [report.figure(found, out / "grid.png")]
-    figures += [out / "neighbours.png"] if judge.neighbours(jobs[plainest], out / "neighbours.png") else []
-    with replacing(out / "table.md") as part:
-        part.write_text(report.markdown(found, figures))
-    show(found)
-    print(f"\ntable: {out / 'table.md'}, {out / 'table.json'}\nfigures: {', '.join(map(str, figures))}")
-    print(f"pictures, to go on with or to measure again: {out / 'cells'}")
-    return found
+    workers, out = processes(o.machine.device), o.out or Path("evaluations") / Path(o.model).name
+    model = load_model(o.model, o.machine, workers.device, workers.is_main_process, o.compile)
+    found = evaluate(
+        model, out, o.reference, o.held_out, o.steps, o.eta, o.n, o.features, o.spacing, o.seed, o.clipping.value(),
+        o.solver, o.machine.batch_size, o.skip_broken, o.model, True, workers,
+    )  # fmt: skip
+    if found:
+        show(found)
+        print(f"\ntable: {out / 'table.md'}, {out / 'table.json'}\nfigures: {', '.join(found['figures'])}")
+        print(f"images, to continue with or to measure again: {out / 'cells'}")
 
 
 def show(found: dict) -> None:

@@ -4,12 +4,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from ddim.checkpoints.options import Options
-from ddim.cli.commands import ModelName, parse
+from ddim.cli.options import ModelName, parse
+
+EXAMPLES = (
+    "ddim info digits",
+    "ddim info model-790000.ckpt --image-size 32",
+)
 
 
 @dataclass(frozen=True)
 class Info:
-    """Tell what a model is: parameters, shape, schedule, origin."""
+    """Parameters, shape, noise schedule, origin, and what its folder says of sampling."""
 
     model: ModelName
     """A bundled name, a run or model folder, a Hub id, or a file of weights."""
@@ -18,23 +23,33 @@ class Info:
 
 def main(args: Sequence[str]) -> None:
     o = parse(Info, "info", args)
-    from ddim.checkpoints import folders as checkpoint
+    from ddim.checkpoints.loading import load
 
-    model = checkpoint.load(o.model, "cpu", **asdict(o.options))
-    betas = checkpoint.beta_config(model.abar)
+    for name, value in described(load(o.model, "cpu", **asdict(o.options))).items():
+        print(f"{name:24}{value}")
+
+
+def described(model) -> dict[str, object]:
+    """What there is to say of a model, by name."""
+    from ddim.checkpoints.diffusers_config import beta_config
+
+    betas, last, facts = beta_config(model.abar), model.abar[-1], model.facts
     channels, height, width = model.shape
-    last = model.abar[-1]
-    rows = {
+    known = {name: value for name, value in asdict(facts).items() if value not in (None, {}, "fp32")}
+    assumed = ", ".join(f"{name} {value}" for name, value in facts.assumed.items())
+    return {
         "parameters": f"{sum(p.numel() for p in model.network.parameters()):,}",
-        "pictures": f"{height}×{width}, {'greyscale' if channels == 1 else 'RGB' if channels == 3 else channels}",
+        "images": f"{height}×{width}, {'greyscale' if channels == 1 else 'RGB' if channels == 3 else channels}",
         "predicts": model.predicts,
         "noise levels": f"T = {model.T}",
         "schedule": f"{betas['beta_schedule'] if betas['trained_betas'] is None else 'a list of β'}, "
         f"β {betas['beta_start']:g} … {betas['beta_end']:g}",
         "at t = T": f"√ᾱ = {last.sqrt():.4f}, √(1−ᾱ) = {(1 - last).sqrt():.4f}",
-        "fingerprint": checkpoint.fingerprint(model),
-        **model.info,
+        "fingerprint": model.fingerprint,
+        **{name: value for name, value in known.items() if name not in ("assumed", "scheduler", "notes", "images")},
+        **({"trained on": f"{facts.images:,} images"} if facts.images else {}),
+        **({"assumed": assumed} if assumed else {}),
+        **facts.notes,
+        **{f"scheduler.{name}": value for name, value in facts.scheduler.items() if name != "trained_betas"},
         **asdict(model.network.config),
     }
-    for name, value in rows.items():
-        print(f"{name:24}{value}")

@@ -1,0 +1,132 @@
+"""The paper's table 1 for any model and data: FID over S and η, with KID, precision, recall and time."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ddim.diffusion.clipping import Clip
+from ddim.diffusion.model import Model
+from ddim.diffusion.noise import check_seed
+from ddim.diffusion.schedule import grid
+from ddim.diffusion.solvers import Solver, check_eta, find, with_noise
+from ddim.errors import InputError
+from ddim.evaluation import report
+from ddim.evaluation.reference import Reference, measure, neighbours_figure
+from ddim.evaluation.reference import reference as reference_of
+from ddim.jobs.image_files import Shards
+from ddim.jobs.sampling import Job, bar, note, opened, said
+from ddim.system.files import folder, replacing
+from ddim.system.json import write_json
+from ddim.system.processes import processes, watched
+
+STEPS = (10, 20, 50, 100, 1000)
+ETA = (0.0, 0.2, 0.5, 1.0, "hat")
+
+Cell = tuple[int, float | str]  # S and η
+
+
+@torch.no_grad()
+def evaluate(
+    model: Model,
+    out: str | Path,
+    reference: str = "",
+    held_out: str = "",
+    steps: Sequence[int] = STEPS,
+    eta: Sequence[float | str] = ETA,
+    n: int = 50_000,
+    features: str = "",
+    spacing: str = "linear",
+    seed: int = 0,
+    clip: Clip | bool | None = None,
+    solver: str | Solver = "ddim",
+    batch_size: int | None = None,
+    skip_broken: bool = False,
+    name: str = "",
+    progress: bool = False,
+    workers=None,
+) -> dict | None:
+    """Measure n images of every S and η against real ones, into the folder `out`; called again, it continues.
+
+    reference: training images as `--data` names them, or an .npz of statistics; by default those that the model was
+    trained on.  held_out: real images for the floor.  features: see `ddim.features.find`; by default the small network
+    that fits the images, else inception.  solver: one without noise is for η = 0.  clip: for every cell, by default as
+    in `ddim.sample`.  name: what the report calls the model.
+    Returns the report as table.json holds it; None in the processes that help. Raises InputError.
+    """
+    if n < 2:
+        raise InputError(f"n must be at least 2, for a covariance; got {n}")
+    check_seed(seed)
+    cells = [(S, e) for S in dict.fromkeys(steps) for e in dict.fromkeys(eta)]
+    grids = {S: grid(model.abar, S, spacing) for S, _ in cells}
+    for S, e in cells:
+        check_eta(model.abar, grids[S], e)
+        with_noise(solver, e, "small", iter(()))
+    out, workers = Path(out), workers or processes(str(model.device))
+    main, solver = workers.is_main_process, find(solver)
+    source = reference or model.facts.data or ""
+    against = reference_of(model, source, features, n, held_out, skip_broken) if main else None
+    settings = {"model": model.fingerprint, "precision": model.facts.precision, "spacing": spacing, "seed": seed}
+    settings |= {"clip": said(clip), "solver": solver.name}
+    with opened(out / "evaluate.json", settings, batch_size, model, workers) as size:
+        jobs = {
+            (S, e): Job(Shards(folder(out / "cells" / f"S{S}-eta{e}")), n, size, grids[S], e, seed, clip, solver)
+            for S, e in cells
+        }
+        shares = {cell: job.share(model, workers) for cell, job in jobs.items()}
+        workers.wait_for_everyone()
+        model(torch.zeros(size, *model.shape, device=model.device), model.T)  # the first call is slow: no cell's to pay
+        measured = []
+        total = sum(sum(map(len, share)) * (len(grids[cell[0]]) - 1) for cell, share in shares.items())
+        lost = lambda: f"; the same command continues, in {out}"  # noqa: E731
+        with watched(lost), bar("sampling the grid", total, progress and main) as advance:
+            for cell, job in jobs.items():
+                for indices in shares[cell]:
+                    start = time.perf_counter()
+                    for moment in job.walk(model, indices):
+                        advance(len(indices))
+                    images, seconds = moment.x.cpu(), time.perf_counter() - start
+                    job.write(indices, images)
+                    note(job.files.out / f"seconds-{workers.process_index}.jsonl", indices, seconds)
+                workers.wait_for_everyone()
+                if against:
+                    advance(0, f"measuring S = {cell[0]}, {report.name_of(cell[1])}")
+                    cost = {"evaluations": solver.evaluations(job.times)}
+                    measured.append({"steps": cell[0], "eta": cell[1], **cost, **measure(against, job, model.device)})
+                    advance(0, "")
+        if not against:
+            return None
+        found = record(model, against, measured, n, settings, cells, name)
+        return written(found, against, jobs, out)
+
+
+def record(model: Model, against: Reference, measured: list[dict], n: int, settings: dict, cells, name: str) -> dict:
+    """The report as table.json holds it."""
+    averaged = model.facts.averaged or model.facts.preset is not None
+    comparable = against.features.name == "inception" and n >= report.PUBLISHED_N
+    return {
+        "model": {
+            "source": name or model.facts.source,
+            "fingerprint": model.fingerprint,
+            "weights": "averaged (EMA) weights" if averaged else "weights as the file holds them",
+        },
+        **against.facts(),
+        **{"n": n, "seed": settings["seed"], "spacing": settings["spacing"], "solver": settings["solver"]},
+        **{"clip": settings["clip"], "paper": against.data_set if comparable else None},
+        **{"device": str(model.device), "arithmetic": model.facts.precision},
+        **{"steps": list(dict.fromkeys(S for S, _ in cells)), "eta": list(dict.fromkeys(e for _, e in cells))},
+        "cells": measured,
+    }
+
+
+def written(found: dict, against: Reference, jobs: dict[Cell, Job], out: Path) -> dict:
+    """Write the tables and figures of a report; returns it with their places."""
+    write_json(out / "table.json", found)
+    # The samples with the least noise and the most steps are shown before their nearest training images.
+    plainest = min(jobs, key=lambda cell: (float("inf") if cell[1] == "hat" else cell[1], -cell[0]))
+    figures = [report.figure(found, out / "grid.png")]
+    figures += neighbours_figure(against, jobs[plainest], out / "neighbours.png")
+    with replacing(out / "table.md") as part:
+        part.write_text(report.markdown(found, figures), encoding="utf-8")
+    return found | {"figures": [str(figure) for figure in figures]}

@@ -1,0 +1,78 @@
+"""One noise, different numbers of steps: the paper's figure 5, with a number."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ddim.diffusion.model import Model
+from ddim.diffusion.noise import normal
+from ddim.diffusion.sampling import generate
+from ddim.diffusion.schedule import grid
+from ddim.diffusion.solvers import Solver, find
+from ddim.errors import InputError
+from ddim.jobs.latent_jobs import batches_of
+from ddim.jobs.sampling import bar
+from ddim.plots import sheets
+from ddim.system.files import folder
+from ddim.system.json import write_json
+
+SHOWN = 12  # images in the figure
+
+
+@torch.no_grad()
+def consistency(
+    model: Model,
+    out: str | Path,
+    steps: Sequence[int] = (),
+    n: int = 64,
+    spacing: str = "linear",
+    seed: int = 0,
+    clip=None,
+    solver: str | Solver = "ddim",
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> dict:
+    """Sample the same n noises with several numbers of steps; draw the images, and measure how far apart they are.
+
+    steps: the most are what the others are compared with; by default 10, 20, 50, 100 and every level.
+    Returns what consistency.json holds: `unrelated`, the distance between different images, and under `rows` each S
+    with its `distance`, the root mean square difference of pixels on [0, 1], mean over images. Raises InputError.
+    """
+    if n < 2:
+        raise InputError(f"n must be at least 2, for images to be unrelated; got {n}")
+    every = sorted(set(steps or [*(S for S in (10, 20, 50, 100) if S < model.T), model.T]))
+    if len(every) < 2:
+        raise InputError(f"consistency compares two numbers of steps or more; got {every[0]} alone")
+    grids = {S: grid(model.abar, S, spacing) for S in every}
+    if len({times[0] for times in grids.values()}) > 1:
+        tops = ", ".join(f"{times[0]} for S = {S}" for S, times in grids.items())
+        raise InputError(f"{spacing} grids start at different times ({tops}); use linear or quadratic")
+    out, batches = folder(Path(out)), batches_of(model, n, batch_size)
+    parts: dict[int, list[Tensor]] = {S: [] for S in every}
+    with bar("sampling", len(batches) * sum(len(t) - 1 for t in grids.values()), progress) as advance:
+        for indices in batches:
+            x = normal(seed, indices, model.shape)
+            for S, times in grids.items():
+                for moment in generate(model, indices, times, x=x, clip=clip, solver=solver):
+                    advance()
+                parts[S].append(moment.x.clamp(-1, 1).float().cpu())
+    made = {S: torch.cat(images) for S, images in parts.items()}  # (n, C, H, W) each
+    longest = made[every[-1]]
+    rows = [{"steps": S, "distance": distance(made[S], longest)} for S in every[:-1]]
+    figure = sheets.rows([made[S][:SHOWN] for S in every], [f"S = {S}" for S in every])
+    found = {
+        **{"model": model.fingerprint, "precision": model.facts.precision, "n": n, "seed": seed, "spacing": spacing},
+        **{"solver": find(solver).name, "longest": every[-1]},
+        # Image k against image k + 1 of the longest: made of independent noises, so unrelated.
+        **{"unrelated": distance(longest, longest.roll(1, 0)), "rows": rows},
+    }
+    write_json(out / "consistency.json", found)
+    figure = sheets.save(figure, out / "consistency.png")
+    return found | {"figure": str(figure), "file": str(out / "consistency.json")}
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    """Mean over the images (N, C, H, W) of the root mean square difference of their pixels, on [0, 1]."""
+    return ((a - b) / 2).flatten(1).square().mean(1).sqrt().mean().item()

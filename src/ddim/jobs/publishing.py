@@ -1,0 +1,137 @@
+"""A model on the Hub, with a card."""
+
+import re
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddim.checkpoints.saving import save
+from ddim.diffusion.model import Model
+from ddim.diffusion.sampling import generate
+from ddim.diffusion.schedule import grid
+from ddim.errors import InputError
+from ddim.jobs.sampling import bar
+from ddim.networks.blocks import UNetConfig
+from ddim.plots import sheets
+from ddim.system.json import read_json
+
+SHOWN = 16  # samples on the card
+PATHS = ("data", "source", "reference", "held_out", "out")  # settings that can name what lies on this machine
+CARD = """# {name}
+
+A denoising diffusion model of {size} pictures that samples fast with
+[DDIM](https://arxiv.org/abs/2010.02502). {n} samples with {steps} steps, η = 0, seed {seed}, not chosen:
+
+![a grid of samples](samples.png)
+
+```
+ddim sample {name} --steps {steps}
+```
+
+{diffusers}
+## Settings
+
+| | |
+|---|---|
+{settings}
+{metrics}"""
+
+
+def check_hub_id(hub_id: str) -> None:
+    """Raise InputError unless it is USER/NAME."""
+    if hub_id.count("/") != 1 or not all(hub_id.split("/")):
+        raise InputError(f"{hub_id}: not a Hub id; give USER/NAME")
+
+
+@torch.no_grad()
+def push(
+    model: Model,
+    hub_id: str,
+    source: str = "",
+    private: bool = False,
+    metrics: str | Path | None = None,
+    steps: int = 50,
+    seed: int = 0,
+    progress: bool = False,
+) -> str:
+    """Put a model on the Hub with a card: 16 samples of `steps` steps and `seed`, settings, and the table `metrics`.
+
+    source: the folder that it was loaded from, whose train.json and table.md the card shows. Nothing that names a place
+    on this machine is published. Returns the address. Raises InputError.
+    """
+    check_hub_id(hub_id)
+    table = Path(metrics) if metrics else Path(source) / "table.md"
+    if metrics and not table.is_file():
+        raise InputError(f"{table}: no such file")
+    times = grid(model.abar, min(steps, model.T))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        notes = {key: shareable(key, value) for key, value in model.facts.notes.items()}
+        data = shareable("data", model.facts.data)
+        save(replace(model, facts=replace(model.facts, source=None, data=data, notes=notes)), folder)
+        with bar("sampling", len(times) - 1, progress) as advance:
+            for moment in generate(model, range(SHOWN), times, seed=seed):
+                advance()
+        sheets.save(sheets.grid(moment.x), folder / "samples.png")
+        measured = table.read_text(encoding="utf-8") if table.is_file() else ""
+        text = card(model, hub_id, source, len(times) - 1, seed, measured)
+        (folder / "README.md").write_text(text, encoding="utf-8")
+        return upload(folder, hub_id, private)
+
+
+def shareable(name: str, value: Any) -> Any:
+    """A setting, without the folders of this machine: of what is, or looks like, a path its last part alone."""
+    if not isinstance(value, str):
+        return value
+    looks = value.startswith(("/", "~", ".", "\\")) or re.match(r"[A-Za-z]:[\\/]", value) or value.count("/") > 1
+    if looks or (name in PATHS and Path(value.partition(":")[0]).expanduser().exists()):
+        return re.split(r"[\\/]", value.rstrip("\\/"))[-1]
+    return value
+
+
+def card(model: Model, hub_id: str, source: str, steps: int, seed: int, metrics: str) -> str:
+    """The model card: what the Hub reads on top, then samples, settings and measurements for people."""
+    from huggingface_hub import ModelCardData
+
+    # Only a network that diffusers has is announced as one that it opens.
+    plain = type(model.network.config) is UNetConfig
+    data = ModelCardData(
+        library_name="diffusers" if plain else "ddim",
+        pipeline_tag="unconditional-image-generation",
+        tags=["ddim", "diffusion", "unconditional-image-generation"],
+    )
+    train = Path(source) / "train.json"
+    settings = read_json(train) if train.is_file() else asdict(model.network.config)
+    channels, height, width = model.shape
+    kind = {1: "greyscale", 3: "RGB"}.get(channels, f"{channels}-channel")
+    opened = f'`diffusers.DDIMPipeline.from_pretrained("{hub_id}")` opens it too.\n' if plain else ""
+    # As a part of the card: headings a level or two down, no figures, which may show training images, and no paths.
+    measured = re.sub(r"^!\[.*\n?", "", re.sub(r"^#", "###", metrics, flags=re.MULTILINE), flags=re.MULTILINE)
+    body = CARD.format(
+        name=hub_id,
+        size=f"{height}×{width} {kind}",
+        n=SHOWN,
+        steps=steps,
+        seed=seed,
+        diffusers=opened,
+        settings="\n".join(f"| {name} | {shareable(name, value)} |" for name, value in settings.items()),
+        metrics=f"\n## Measured\n\n{measured}" if measured else "",
+    )
+    return f"---\n{data.to_yaml()}\n---\n\n{body}"
+
+
+def upload(folder: Path, hub_id: str, private: bool) -> str:
+    """Put the folder's files into the Hub's model, in one commit. Returns its address. Raises InputError."""
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    try:
+        url = api.create_repo(hub_id, private=private or None, exist_ok=True)
+        api.upload_folder(repo_id=hub_id, folder_path=folder, commit_message=f"ddim push {hub_id}")
+    except Exception as error:  # the Hub's own errors, and the network's
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise InputError(f"{hub_id}: the Hub did not take it ({reason}); have you run `hf auth login`?") from error
+    return str(url)

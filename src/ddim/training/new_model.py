@@ -1,0 +1,48 @@
+"""A new model from the settings of a run."""
+
+import torch
+
+from ddim.checkpoints.diffusers_config import narrowest
+from ddim.diffusion import schedule
+from ddim.diffusion.model import Model
+from ddim.errors import InputError, choose
+from ddim.networks.blocks import UNetConfig
+from ddim.networks.unet import UNet
+from ddim.training.settings import Settings
+
+
+def unet_config(settings: Settings) -> UNetConfig:
+    """The U-Net that settings ask for. Raises InputError where its numbers do not fit together."""
+    n, size, channels = settings.network, settings.data.size, settings.data.channels
+    halvings = len(n.mult) - 1
+    if not n.mult or size % (n.patch * 2**halvings):
+        patches = f"cut into patches of {n.patch} and " if n.patch > 1 else ""
+        raise InputError(f"size {size} cannot be {patches}halved {halvings} times: change size or the length of mult")
+    if odd := [n.ch * m for m in n.mult if n.ch * m % n.groups or m < 1]:
+        raise InputError(f"width {odd[0]} (ch × mult) is not divisible by groups {n.groups}")
+    attends = [size // n.patch >> level in n.attention for level in range(len(n.mult))]
+    return narrowest(
+        {
+            "sample_size": size,
+            "in_channels": channels,
+            "out_channels": channels,
+            "block_out_channels": tuple(n.ch * m for m in n.mult),
+            "down_block_types": tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attends),
+            "up_block_types": tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)),
+            "layers_per_block": n.layers,
+            "norm_num_groups": n.groups,
+            "dropout": n.dropout,
+            "patch": n.patch,
+        }
+    )
+
+
+def build(settings: Settings) -> Model:
+    """A new model, its weights decided by the seed of the settings."""
+    noise, data = settings.noise, settings.data
+    ends = {} if noise.schedule == "cosine" else {"beta_1": noise.beta_1, "beta_T": noise.beta_T}
+    abar = choose("schedule", noise.schedule, schedule.SCHEDULES)(noise.T, **ends)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.optimiser.seed)
+        network = UNet(unet_config(settings))
+    return Model(network, abar, (data.channels, data.size, data.size))

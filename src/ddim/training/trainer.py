@@ -1,0 +1,194 @@
+"""`train`: a run from settings, drawn and saved as it goes, stopped and resumed at any moment."""
+
+import os
+import shlex
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddim.diffusion.sampling import sample
+from ddim.errors import InputError, choose
+from ddim.images.batches import load
+from ddim.images.image_set import Pictures as ImageSet
+from ddim.images.sources import find
+from ddim.plots import curves, sheets
+from ddim.system.files import folder, held, writable
+from ddim.system.machine import fast_products, pick_device, precision_of
+from ddim.system.processes import interruptible, watched
+from ddim.system.progress import progress as progress_bar
+from ddim.training.loop import fit
+from ddim.training.run import Run, content_of, stored
+from ddim.training.settings import PRESETS, Settings
+
+SHOWN = 16  # images on a sample sheet
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Where a training ended."""
+
+    out: Path  # the run folder, which is a model folder
+    step: int
+    finished: bool  # False where it was stopped before its last step
+    main: bool = True  # whether this process speaks for all
+    resume: str = ""  # the command that continues it
+
+
+def train(
+    data: str | None = None,
+    out: str | Path | None = None,
+    preset: str = "cifar10",
+    resume: bool = False,
+    settings: Settings | None = None,
+    device: str | None = None,
+    progress: bool = False,
+    **changes: Any,
+) -> Trained:
+    """Train a model into the run folder `out`, by default runs/PRESET, with the settings of a preset.
+
+    data: the images, as `ddim train --data` names them; by default the preset's.  changes: other settings by name, such
+    as `steps=1000, lr=1e-4`; `settings` replaces the preset's altogether.
+    resume: continue the run in `out` with its own settings; those that a resume may change can be given.
+    Ctrl-C and SIGTERM end it after the step, saved. Raises InputError: on settings, images or a disk that will not do,
+    and on a loss that is not finite.
+    """
+    out = Path(out or Path("runs") / preset)
+    changes |= {"data": data} if data is not None else {}
+    if resume:
+        preset, before = stored(out)
+        settings = (settings or before).changed(**changes)
+        changes = before.check_resume(settings)
+    elif (out / "train.json").exists():
+        raise InputError(f"{out}: already holds a run; pass --resume to continue it, or another --out")
+    else:
+        settings = (settings or choose("preset", preset, PRESETS)).changed(**changes)
+    settings = settings.changed(data=located(settings.data.data))
+    settings.check()
+    # Behind zero-initialised convolutions the first gradients are denormal, which costs a CPU forty times the time.
+    # Threads inherit the setting, so it comes before any is started.
+    torch.set_flush_denormal(True)
+    d = settings.data
+    source = find(d.data, d.size, d.channels, d.skip_broken)
+    writable(out)
+    accelerator = accelerate(settings, device)
+    run = Run(settings, preset, out, accelerator.device)
+    with watched(lambda: lost(run)), ExitStack() as stack:
+        with accelerator.local_main_process_first():  # what it decodes, the others of the machine find in the cache
+            images = load(source)
+        main, content = accelerator.is_main_process, content_of(images)
+        if main:
+            stack.enter_context(held(out))
+            describe(run, len(images), accelerator)
+        if resume:
+            run.resume(content, main, {name: value for name, value in changes.items() if name != "data"})
+        elif main:
+            run.begin(content)
+        work(run, images, accelerator, progress and main)
+    finished = run.state.step >= settings.optimiser.steps
+    return Trained(out, run.state.step, finished, main, resuming(preset, out))
+
+
+def located(data: str) -> str:
+    """What `--data` names; where it is a path, as one that holds from every directory, a split behind its colon."""
+    name, colon, split = data.partition(":")
+    path = Path(name).expanduser()
+    return f"{path.resolve()}{colon}{split}" if name and name != "digits" and path.exists() else data
+
+
+def resuming(preset: str, out: Path) -> str:
+    """The command that continues a run, from any directory."""
+    return f"ddim train {preset} --out {shlex.quote(str(out.resolve()))} --resume"
+
+
+def lost(run: Run) -> str:
+    """How to continue where a process was lost."""
+    if not (run.out / "train.json").exists():
+        return " before the first step; start anew"
+    return f" at step {run.state.step}; continue from step {run.kept()} with: {resuming(run.preset, run.out)}"
+
+
+def describe(run: Run, images: int, accelerator) -> None:
+    """A line on what is trained."""
+    parameters = sum(p.numel() for p in run.model.network.parameters())
+    how = f"on {accelerator.device.type} in {'bf16' if accelerator.mixed_precision == 'bf16' else 'fp32'}"
+    print(f"{images:,} images, {parameters / 1e6:.2f} M parameters, {how}: {run.out}", flush=True)
+
+
+def work(run: Run, images: Tensor | ImageSet, accelerator, show: bool) -> None:
+    """Take the steps under a progress bar, logging, drawing and saving as the settings say."""
+    s, state, main, alone = run.settings, run.state, accelerator.is_main_process, accelerator.num_processes == 1
+    o, losses, since = s.optimiser, [], time.monotonic()
+    said = torch.zeros((), device=accelerator.device)  # above 0 once a process has said that it is to stop
+    bar = progress_bar("training", o.steps, "image", state.step, show=show, each=o.batch_size)
+    with interruptible(alone) as stopping, bar as advance:
+        for loss in fit(s, state, run.model.abar, images, accelerator):
+            if alone:
+                stop = bool(stopping)
+            else:
+                stop, loss, said = agreed(loss, said, bool(stopping), accelerator)
+            losses.append(loss)
+            last = state.step == o.steps
+            saving = last or stop or state.step % s.logging.save_every == 0
+            logging = last or state.step % s.logging.log_every == 0
+            note = None
+            if saving or logging:
+                run.settle(losses)
+                now = time.monotonic()
+                seconds, losses, since = (now - since) / len(losses), [], now
+                note = f"loss {run.log(seconds, write=main):.4f}" if logging else None
+            advance(note=note)
+            if main and (last or state.step % s.logging.sample_every == 0):
+                draw(run)
+            if main and saving:
+                run.save()
+                if run.logged.exists():
+                    curves.loss_curve(run.logged, run.out / "loss.png")
+            if stop:
+                break
+        accelerator.wait_for_everyone()  # a process that ended before would have the others ended by the launcher
+
+
+def agreed(loss: Tensor, said: Tensor, stopping: bool, accelerator) -> tuple[bool, Tensor, Tensor]:
+    """Whether to stop after this step, all processes at the same one, and the mean of their losses.
+
+    A process that is told to stop says so along with its loss. Whether one did is looked up a step later, when it has
+    been computed anyway, so that no step waits for the answer.
+    """
+    stop = bool(said > 0)
+    loss, said = accelerator.reduce(torch.stack([loss, torch.full_like(loss, float(stopping))]), "mean")
+    return stop, loss, said
+
+
+def draw(run: Run) -> None:
+    """A sheet of samples of the averaged weights."""
+    steps, seed = min(50, run.settings.noise.T), run.settings.optimiser.seed
+    images = sample(run.averaged(), n=SHOWN, steps=steps, seed=seed)
+    sheets.save(sheets.grid(images), folder(run.out / "samples") / f"step-{run.state.step:07d}.png")
+
+
+def accelerate(settings: Settings, device: str | None):
+    """The accelerator: device, precision and processes. Raises InputError where they cannot be had."""
+    from accelerate import Accelerator, InitProcessGroupKwargs
+
+    o, kind = settings.optimiser, pick_device(device).type
+    if device and os.environ.get("WORLD_SIZE", "1") == "1":
+        os.environ["ACCELERATE_TORCH_DEVICE"] = device  # accelerate has no argument for it
+    fast_products()
+    bf16 = precision_of(o.precision, kind) == "bf16"
+    if o.compile and kind == "cpu":
+        raise InputError("--compile is for a GPU: on a CPU the compiler loses gradients in bf16; leave it out")
+    waits = InitProcessGroupKwargs(timeout=timedelta(minutes=30))  # for the process that decodes, or draws a sample
+    accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=kind == "cpu", kwargs_handlers=[waits])
+    processes, parts = accelerator.num_processes, o.accumulate
+    if o.batch_size % (processes * parts):
+        raise InputError(
+            f"batch size {o.batch_size} is not a multiple of processes × accumulate, {processes} × {parts}: "
+            "change --batch-size or --accumulate, or start another number of processes"
+        )
+    return accelerator
