@@ -18,7 +18,7 @@ from ddim.diffusion.sampling import chunks, end, generate, grid
 from ddim.errors import InputError
 from ddim.evaluation import features, metrics
 from ddim.evaluation.reference import SMALL
-from ddim.images import batches as data
+from ddim import images as data
 
 REAL = 20_000  # samples of the mixture that the others are held against
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddim.evaluation.features import Small, save_small
-from ddim.images import batches as data
+from ddim import images as data
 
 HERE = Path(__file__).parent.parent / "src" / "ddim" / "features"
 

@@ -10,6 +10,7 @@ from ddim.lazy import exports
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table below
+    from ddim import images as data
     from ddim import plots
     from ddim.checkpoints.loading import load
     from ddim.checkpoints.saving import save
@@ -29,6 +30,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.evaluation.reconstruction import reconstruct
     from ddim.evaluation.reproduction import reproduce
     from ddim.evaluation.step_consistency import consistency
+    from ddim.images.summary import summarise
     from ddim.jobs.latent_figures import diffusion_sequence, interpolation_figure
     from ddim.jobs.latent_jobs import decode_files, encode_files
     from ddim.jobs.sampling import sample_files
@@ -64,6 +66,8 @@ _HOMES = {
     "reproduce": "evaluation.reproduction",
     "consistency": "evaluation.step_consistency",
     "plots": "plots",
+    "data": "images",
+    "summarise": "images.summary",
     "sample_files": "jobs.sampling",
     "encode_files": "jobs.latent_jobs",
     "decode_files": "jobs.latent_jobs",

@@ -8,7 +8,7 @@ from importlib import import_module
 def exports(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """`__getattr__` and `__dir__` of a package: homes is name -> the module, below `package`, that defines it.
 
-    A name that ends its module's path, as "schedule" does "diffusion.schedule", is the module itself.
+    A name that its module does not define, as "schedule" of "diffusion.schedule", is the module itself.
     """
 
     def get(name: str):

@@ -10,7 +10,7 @@ from safetensors import safe_open
 import ddim
 from ddim.checkpoints import folders as checkpoint
 from ddim.evaluation import features, metrics
-from ddim.images import batches as data
+from ddim import images as data
 
 CIFAR = Path(__file__).parents[3] / "shared" / "data" / "cifar10" / "test.parquet"
 

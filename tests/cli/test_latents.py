@@ -19,7 +19,7 @@ from ddim.checkpoints import folders as checkpoint
 from ddim.cli import main as cli
 from ddim.diffusion.noise import normal
 from ddim.errors import InputError
-from ddim.images import batches as data
+from ddim import images as data
 from ddim.images.image_set import fit
 from ddim.images.selection import Album
 from ddim.jobs.latent_files import Latents, writing

@@ -18,7 +18,7 @@ from support.models import tiny_model
 import ddim
 from ddim.checkpoints import folders as checkpoint
 from ddim.cli.main import VERBS
-from ddim.images.batches import to_uint8
+from ddim.images.pixels import to_uint8
 
 SOURCE = Path(ddim.__file__).parent
 

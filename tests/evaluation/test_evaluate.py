@@ -13,7 +13,7 @@ from ddim.diffusion import schedule
 from ddim.diffusion.model import Model
 from ddim.evaluation import features, metrics, paper, report
 from ddim.evaluation.metrics import Statistics
-from ddim.images import batches as data
+from ddim import images as data
 from ddim.plots import sheets as plot
 
 

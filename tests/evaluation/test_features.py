@@ -13,7 +13,7 @@ from torch import nn
 from ddim.errors import InputError
 from ddim.evaluation import features
 from ddim.evaluation.features.inception import Inception, resize
-from ddim.images import batches as data
+from ddim import images as data
 
 CIFAR = Path(__file__).parents[3] / "shared" / "data" / "cifar10" / "test.parquet"
 

@@ -6,7 +6,7 @@ from scipy.linalg import sqrtm
 from ddim.errors import InputError
 from ddim.evaluation import features, metrics
 from ddim.evaluation.metrics import Statistics
-from ddim.images import batches as data
+from ddim import images as data
 
 
 class Linear:

@@ -13,7 +13,7 @@ from support.command_line import refused
 
 from ddim.errors import InputError
 from ddim.images import archives as published
-from ddim.images import batches as data
+from ddim import images as data
 
 
 def pictures(n: int, height: int, width: int, seed: int = 0) -> np.ndarray:

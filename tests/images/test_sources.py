@@ -8,7 +8,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from ddim.errors import InputError
-from ddim.images import batches as data
+from ddim import images as data
 
 CIFAR = Path(__file__).parents[3] / "shared" / "data" / "cifar10" / "test.parquet"
 

@@ -18,7 +18,7 @@ from support.models import tiny_model
 from ddim.checkpoints import folders as checkpoint
 from ddim.cli.commands import ready
 from ddim.diffusion.sampling import sample
-from ddim.images.batches import to_uint8
+from ddim.images.pixels import to_uint8
 from ddim.jobs import sampling as job
 
 

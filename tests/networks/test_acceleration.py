@@ -10,7 +10,7 @@ import ddim
 from ddim.diffusion.schedule import grid
 from ddim.diffusion.walk import last
 from ddim.errors import InputError
-from ddim.images.batches import to_uint8
+from ddim.images.pixels import to_uint8
 from ddim.networks.acceleration.compiled import Padded, compiled
 from ddim.networks.acceleration.packed import Folded, PackedConv, folded, packed
 from ddim.networks.blocks import doubled

@@ -7,7 +7,7 @@ import ddim
 from ddim.diffusion.schedule import grid
 from ddim.diffusion.walk import last
 from ddim.errors import InputError
-from ddim.images.batches import to_uint8
+from ddim.images.pixels import to_uint8
 from ddim.networks.acceleration.int8 import Int8Conv, quantised
 from ddim.system import machine
 

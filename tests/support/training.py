@@ -7,7 +7,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from ddim.images import batches as data
+from ddim import images as data
 from ddim.training import loop as train
 from ddim.training.settings import PRESETS
 

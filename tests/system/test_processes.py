@@ -16,7 +16,7 @@ from support.training import OPTIONS, TINY, fit, losses
 from ddim.checkpoints import folders as checkpoint
 from ddim.cli.commands import ready
 from ddim.diffusion.sampling import sample
-from ddim.images.batches import to_uint8
+from ddim.images.pixels import to_uint8
 from ddim.plots import sheets as plot
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--", "ddim"]

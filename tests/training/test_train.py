@@ -22,7 +22,7 @@ from support.training import OPTIONS, TINY, fit, losses
 
 from ddim.diffusion import schedule
 from ddim.diffusion.process import marginal
-from ddim.images import batches as data
+from ddim import images as data
 from ddim.system.files import held
 from ddim.training import loop as train
 

@@ -157,7 +157,7 @@ def official_config(state: State) -> dict:
 def improved_config(state: State) -> dict:
     """The U-Net fields that the shapes of an improved- or guided-diffusion state dict tell. KeyError as above.
 
-    The end of a resolution shows in its last output block, which also holds what enlarges the picture.
+    The end of a resolution shows in its last output block, which also holds what enlarges the image.
     """
     blocks = 1 + max((int(m[1]) for key in state if (m := re.match(r"output_blocks\.(\d+)\.", key))), default=-1)
     ends = {

@@ -30,7 +30,7 @@ from ddim.networks.unet import UNet
 from ddim.system.json import read_json
 from ddim.system.machine import pick_device
 
-LATENT = ("vae", "vqvae", "text_encoder", "movq", "image_encoder")  # parts of pipelines that do not walk pictures
+LATENT = ("vae", "vqvae", "text_encoder", "movq", "image_encoder")  # parts of pipelines that do not walk images
 NETWORKS = {
     "UNet2DModel": (UNet, unet_of),
     "UNet": (UNet, unet_of),
@@ -79,7 +79,7 @@ def load_folder(path: Path, options: Options | None = None) -> Model:
     config_path = _first(path, UNET, UNET.name)
     config, index = read_json(config_path), read_json(path / INDEX) if (path / INDEX).exists() else {}
     if parts := [name for name, kind in index.items() if name in LATENT and kind]:
-        raise InputError(f"{path / INDEX}: has a {parts[0]}; only models of the pictures themselves are supported")
+        raise InputError(f"{path / INDEX}: has a {parts[0]}; only models of the images themselves are supported")
     make, understand = choose("network", config.get("_class_name", "UNet2DModel"), NETWORKS)
     scheduler_path = _first(path, SCHEDULER, SCHEDULER.name)
     unsaid = set() if config.get("sample_size") else {"image_size"}

@@ -9,7 +9,7 @@ class Options:
     """What a bare file of weights does not say. None is what its authors published for such a network."""
 
     image_size: int | None = None
-    """Height and width of the pictures."""
+    """Height and width of the images."""
     T: int | None = None
     """Noise levels."""
     schedule: Literal["linear", "scaled-linear", "cosine"] | None = None

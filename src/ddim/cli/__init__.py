@@ -1,0 +1,1 @@
+"""The command line: `main`, option groups, and a module a verb in `commands`. It parses, calls the library, prints."""

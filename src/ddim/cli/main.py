@@ -1,6 +1,7 @@
 """The command line. Each verb's module is imported when it is called, so that `ddim --help` answers at once."""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -8,53 +9,101 @@ from importlib import import_module
 from ddim import __version__
 from ddim.errors import InputError, choose
 from ddim.system.machine import keep_memory, wait_politely
+from ddim.system.messages import forgiving, warn
 
-VERBS = {
-    "demo": "Train on handwritten digits for two minutes, then sample them with DDPM and DDIM.",
-    "train": "Train a model on your pictures, with one of the paper's presets.",
-    "data": "Tell what a set of pictures holds, before training on it.",
-    "sample": "Sample pictures from a model.",
-    "sequence": "Show how pictures come out of noise, step by step.",
-    "interpolate": "Walk between pictures in the latent space, or the DDPM way.",
-    "encode": "Turn pictures into latents.",
-    "decode": "Turn latents back into pictures.",
-    "reconstruct": "Encode and decode pictures, and measure what is lost.",
-    "consistency": "Compare the pictures that different numbers of steps make of the same noise.",
-    "evaluate": "Measure FID, KID, precision, recall and time over steps and η, as the paper's table 1.",
-    "reproduce": "Write the paper's tables 1 and 2 and figures 3 to 6, for a model.",
-    "convert": "Write a model, from other code too, as a folder for diffusers or the official code.",
-    "push": "Put a model on the Hub, with a card.",
-    "info": "Tell what a model is.",
+GROUPS = {
+    "begin": {
+        "demo": "Train on handwritten digits for two minutes, then sample them with DDPM and DDIM.",
+        "data": "Show what a set of images holds, before training on it.",
+        "train": "Train a model on your images, with one of the paper's presets.",
+    },
+    "sample": {
+        "sample": "Sample images from a model.",
+        "sequence": "Show how images come out of noise, step by step.",
+    },
+    "latent space": {
+        "interpolate": "Walk between images in the latent space, or the DDPM way.",
+        "encode": "Turn images into latents.",
+        "decode": "Turn latents back into images.",
+    },
+    "measure": {
+        "evaluate": "Measure FID, KID, precision, recall and time over steps and η, as the paper's table 1.",
+        "reconstruct": "Encode and decode images, and measure what is lost: the paper's table 2.",
+        "consistency": "Compare the images that different numbers of steps make of the same noise.",
+        "reproduce": "Write the paper's tables 1 and 2 and figures 3 to 6, for a model.",
+    },
+    "models": {
+        "info": "Show what a model is.",
+        "convert": "Write a model, from other code too, as a folder for diffusers or the official code.",
+        "push": "Put a model on the Hub, with a card.",
+    },
 }
+VERBS = {name: line for verbs in GROUPS.values() for name, line in verbs.items()}
 
 
 def usage() -> str:
-    verbs = "\n".join(f"  {name:14}{line}" for name, line in VERBS.items())
-    return f"usage: ddim VERB …   (ddim VERB --help tells its options)\n\n{verbs}\n\nddim {__version__}"
+    """What `ddim --help` prints."""
+    groups = [
+        f"{group}\n" + "\n".join(f"  {name:14}{line}" for name, line in verbs.items()) for group, verbs in GROUPS.items()
+    ]
+        f"{group}\n" + "\n".join(f"  {n:14}{line}" for n, line in verbs.items()) for group, verbs in GROUPS.items()
+    ]
+    head = "usage: ddim VERB …   (ddim VERB --help lists its options, with examples)"
+    return "\n\n".join([head, *groups, f"ddim {__version__}"])
+
+
+class Terminated(BaseException):
+    """SIGTERM: the process is asked to end."""
+
+
+def terminate(code: int, frame) -> None:
+    raise Terminated
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run a verb. Returns the exit status: 0, 2 for a request that cannot be met, told in one line, 130 for Ctrl-C."""
+    """Run a verb. Returns the exit status: 0; 2 for a request that cannot be met, said in one line; 130 for Ctrl-C, 143
+    for SIGTERM, 1 where the output was closed.
+    """
     args = list(sys.argv[1:] if args is None else args)
-    if not args or args[0] in ("-h", "--help", "help"):
-        print(usage())
-        return 0 if args else 2
-    if args[0] == "--version":
-        print(f"ddim {__version__}")
-        return 0
+    forgiving(sys.stdout, sys.stderr)
     keep_memory()
     wait_politely()
     try:
-        choose("verb", args[0], VERBS)
-        import_module(f"ddim.cli.commands.{args[0]}").main(args[1:])
+        before = signal.signal(signal.SIGTERM, terminate)
+    except ValueError:  # not the main thread
+        before = None
+    try:
+        run(args)
         sys.stdout.flush()
     except InputError as error:
-        print(f"ddim: {error}", file=sys.stderr)
+        warn(str(error))
         return 2
     except KeyboardInterrupt:
-        print("ddim: interrupted", file=sys.stderr)
+        warn("interrupted")
         return 130
+    except Terminated:
+        warn("ended by SIGTERM")
+        return 143
     except BrokenPipeError:  # the reader of our output has gone: not our failure, nothing left to say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except SystemExit as stop:  # of --help, and of a training that was stopped
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def run(args: Sequence[str]) -> None:
+    """Call the verb's module."""
+    if not args:
+        print(usage(), file=sys.stderr)
+        raise SystemExit(2)
+    if args[0] in ("-h", "--help", "help"):
+        print(usage())
+    elif args[0] == "--version":
+        print(f"ddim {__version__}")
+    else:
+        choose("verb", args[0], VERBS)
+        import_module(f"ddim.cli.commands.{args[0]}").main(args[1:])

@@ -74,7 +74,7 @@ class Noise:
 
 @dataclass(frozen=True, kw_only=True)
 class Clipping:
-    """Clamping of the predicted picture on the way."""
+    """Clamping of the predicted image on the way."""
 
     clip: Literal["auto", "on", "off"] = "auto"
     """Clamp each predicted image to [-range, range]: auto does as the model's folder says. A bare --clip means on, and

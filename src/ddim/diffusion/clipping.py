@@ -1,4 +1,4 @@
-"""Clipping the predicted picture x̂_0: a model around a model, and the one rule for whether it is done."""
+"""Clipping the predicted image x̂_0: a model around a model, and the one rule for whether it is done."""
 
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ class Clipped:
         return self.model.abar
 
     def __call__(self, x: Tensor, t: Time) -> Prediction:
-        """The clipped Prediction at x (N, C, H, W) and t. At t = 0, x is the picture itself and stays."""
+        """The clipped Prediction at x (N, C, H, W) and t. At t = 0, x is the image itself and stays."""
         prediction = self.model(x, t)
         data = prediction.abar == 1  # 0-dim, or (N, 1, 1, 1)
         if data.all():

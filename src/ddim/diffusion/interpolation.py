@@ -18,7 +18,7 @@ from ddim.errors import InputError
 
 
 def slerp(z_0: Tensor, z_1: Tensor, fractions: Tensor) -> Tensor:
-    """Spherical interpolation (D.5), per sample over the flattened picture.
+    """Spherical interpolation (D.5), per sample over the flattened image.
 
     z_0, z_1: (N, C, H, W).  fractions: (F,), 0 gives z_0 and 1 gives z_1; N and F are equal, or one of them is 1.
     Returns (max(N, F), C, H, W).  z(a) = sin((1−a)θ)/sin θ · z_0 + sin(aθ)/sin θ · z_1; near θ = 0, the straight line.

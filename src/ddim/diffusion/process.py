@@ -12,7 +12,7 @@ from torch import Tensor
 class Prediction(NamedTuple):
     """What a network believes at one noise level: x = √ᾱ x0 + √(1−ᾱ) eps."""
 
-    x0: Tensor  # (N, C, H, W) the clean picture
+    x0: Tensor  # (N, C, H, W) the clean image
     eps: Tensor  # (N, C, H, W) the noise in it
     abar: Tensor  # the level ᾱ at which it was made
 

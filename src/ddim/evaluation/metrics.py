@@ -30,7 +30,7 @@ def fid(real: Statistics, fake: Statistics) -> float:
     check_widths(real, len(fake.mu))
     metric = FrechetInceptionDistance(Given(len(real.mu)), **ALONE)
     for side, known in (("real", real), ("fake", fake)):
-        # The sums of two pictures with this mean and covariance stand for the set: mean and covariance are all it asks.
+        # The sums of two images with this mean and covariance stand for the set: mean and covariance are all it asks.
         setattr(metric, f"{side}_features_sum", 2 * known.mu)
         setattr(metric, f"{side}_features_cov_sum", known.sigma + 2 * known.mu.outer(known.mu))
         setattr(metric, f"{side}_features_num_samples", torch.tensor(2))
@@ -45,7 +45,7 @@ def kid(
 ) -> tuple[float, float] | None:
     """Mean and deviation over subsets of the squared MMD with a cubic kernel (Bińkowski et al. 2018), by torchmetrics.
 
-    Subsets are of `size` pictures or as many as there are. None where a set's features are not at hand.
+    Subsets are of `size` images or as many as there are. None where a set's features are not at hand.
     """
     from torchmetrics.image.kid import KernelInceptionDistance
 
@@ -66,9 +66,9 @@ def kid(
 def precision_recall(
     real: Statistics, fake: Statistics, k: int = 3, device: torch.device | str = "cpu"
 ) -> tuple[float, float] | None:
-    """The share of samples within the real manifold, and of real pictures within the samples' (Kynkäänniemi 2019).
+    """The share of samples within the real manifold, and of real images within the samples' (Kynkäänniemi 2019).
 
-    A manifold is the union of balls about its pictures, each out to its k-th nearest other one.
+    A manifold is the union of balls about its images, each out to its k-th nearest other one.
     """
     if real.features is None or fake.features is None:
         return None
@@ -94,16 +94,16 @@ def _covered(points: Tensor, centres: Tensor, radii: Tensor) -> float:
     return torch.cat(inside).double().mean().item()
 
 
-def neighbours(images: Tensor, pictures: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k nearest of the training pictures (M, C, H, W) to each image (N, C, H, W), both uint8, in pixels.
+def neighbours(images: Tensor, real: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k nearest of the training images `real` (M, C, H, W) to each image (N, C, H, W), both uint8, in pixels.
 
     Returns indices (N, k), nearest first, and distances (N, k): root mean square, in grey levels of 256.
     """
     points = images.flatten(1).float()
     best = torch.full((len(images), 0), 0.0)
     index = torch.zeros(len(images), 0, dtype=torch.long)
-    for start in range(0, len(pictures), 4096):
-        some = pictures[start : start + 4096].flatten(1).float()
+    for start in range(0, len(real), 4096):
+        some = real[start : start + 4096].flatten(1).float()
         distance = torch.cat([best, torch.cdist(points, some)], dim=1)
         found = torch.cat([index, torch.arange(start, start + len(some)).expand(len(images), -1)], dim=1)
         best, order = distance.topk(min(k, distance.shape[1]), largest=False)

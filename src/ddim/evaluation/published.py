@@ -2,7 +2,7 @@
 
 STEPS = (10, 20, 50, 100, 1000)
 
-# Table 1: FID of 50,000 pictures, Inception features; a row an η, a column an S.
+# Table 1: FID of 50,000 images, Inception features; a row an η, a column an S.
 FID: dict[str, dict[float | str, tuple[float, ...]]] = {
     "CIFAR-10": {
         0.0: (13.36, 6.84, 4.67, 4.16, 4.04),
@@ -20,7 +20,7 @@ FID: dict[str, dict[float | str, tuple[float, ...]]] = {
     },
 }
 
-# Table 2: squared error a dimension of reconstructed CIFAR-10 test pictures in [0, 1], by S.
+# Table 2: squared error a dimension of reconstructed CIFAR-10 test images in [0, 1], by S.
 RECONSTRUCTION = {10: 0.014, 20: 0.0065, 50: 0.0023, 100: 0.0009, 200: 0.0004, 500: 0.0001, 1000: 0.0001}
 
 

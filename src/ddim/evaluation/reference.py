@@ -12,8 +12,8 @@ from ddim.diffusion.model import Model
 from ddim.errors import InputError
 from ddim.evaluation import features, metrics
 from ddim.evaluation.published import data_set
-from ddim.images.batches import load
-from ddim.images.image_set import Pictures
+from ddim.images.cache import load
+from ddim.images.image_set import ImageSet
 from ddim.images.sources import find
 from ddim.jobs.sampling import Job, seconds_an_image
 from ddim.plots import sheets
@@ -79,7 +79,7 @@ def reference(
     return Reference(source, chosen, known, floor, images if isinstance(images, Tensor) else None, name)
 
 
-def statistics_of(images: Tensor | Pictures, network: features.Features) -> metrics.Statistics:
+def statistics_of(images: Tensor | ImageSet, network: features.Features) -> metrics.Statistics:
     """Statistics of real images, kept in the cache folder."""
     with progress("features", len(images), "image") as advance:
         return metrics.statistics(network, images, cache_folder(), advance=advance)
@@ -136,7 +136,7 @@ def neighbours_figure(against: Reference, job: Job, path: Path) -> Sequence[Path
     return [sheets.save(sheets.rows(rows, labels), path)]
 
 
-def real(source: str, model: Model, skip_broken: bool = False) -> Pictures:
+def real(source: str, model: Model, skip_broken: bool = False) -> ImageSet:
     """Real images in a model's shape. Raises InputError where they are smaller: enlarged ones are other images."""
     channels, size, _ = model.shape
     images = find(source, size, channels, skip_broken)

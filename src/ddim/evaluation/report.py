@@ -53,7 +53,7 @@ def facts(report: dict) -> list[str]:
     lines = [
         f"model {model['source']}, fingerprint {model['fingerprint']}, {model['weights']}",
         f"features {features['name']}, hash {features['hash']}, {features['width']} wide",
-        f"{report['n']} pictures a cell: numbers 0 to {report['n'] - 1} of seed {report['seed']}, all of them, "
+        f"{report['n']} images a cell: numbers 0 to {report['n'] - 1} of seed {report['seed']}, all of them, "
         "clamped and rounded to 8 bits",
         f"reference {reference['source']}: " + (f"{reference['n']} pictures" if reference["n"] else "mu and sigma")
         + (", cropped and resized as for training, unflipped" if reference["n"] else " as the file holds them"),
@@ -62,7 +62,7 @@ def facts(report: dict) -> list[str]:
         f"statistics in float64, distances by torchmetrics {report['torchmetrics']}",
     ]  # fmt: skip
     if floor:
-        lines.append(f"floor: FID {floor['fid']:.3f} is that of {floor['n']} real pictures ({floor['what']})")
+        lines.append(f"floor: FID {floor['fid']:.3f} is that of {floor['n']} real images ({floor['what']})")
     if report["n"] <= features["width"]:
         lines.append(
             f"n is no more than the width of the features, {features['width']}: these figures mean nothing yet"
@@ -83,8 +83,8 @@ def comparison(report: dict) -> str:
     if name != "inception":
         return f"Whether the features of {name} are those of published FIDs is not known here."
     if report["n"] < PUBLISHED_N:
-        return f"Published FIDs take 50,000 pictures; at {report['n']} FID is larger: these do not compare with them."
-    return "The features and the number of pictures are those of published FIDs."
+        return f"Published FIDs take 50,000 images; at {report['n']} FID is larger: these do not compare with them."
+    return "The features and the number of images are those of published FIDs."
 
 
 def markdown(report: dict, figures: list[Path]) -> str:
@@ -107,7 +107,7 @@ def bullets(lines: list[str]) -> str:
 
 
 def figure(report: dict, path: Path) -> Path:
-    """FID over S, a line an η with the paper's dashed, and the seconds for n pictures over S (the paper's figure 4)."""
+    """FID over S, a line an η with the paper's dashed, and the seconds for n images over S (the paper's figure 4)."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator
 
@@ -123,7 +123,7 @@ def figure(report: dict, path: Path) -> Path:
         if printed:
             left.plot(*zip(*printed, strict=True), "--", color=f"C{i}", alpha=0.5)
     if report["floor"]:
-        left.axhline(report["floor"]["fid"], color="grey", linestyle=":", label="real pictures (floor)")
+        left.axhline(report["floor"]["fid"], color="grey", linestyle=":", label="real images (floor)")
     told = f"FID ({report['features']['name']})" + (f"; dashed: paper, {report['paper']}" if report["paper"] else "")
     left.set(xscale="log", yscale="log", xlabel="network evaluations S", ylabel=told)
     right.set(xscale="log", yscale="log", xlabel="network evaluations S", ylabel=f"seconds for {report['n']} pictures")

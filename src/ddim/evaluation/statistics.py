@@ -15,23 +15,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ddim import images as data
 from ddim.errors import InputError
 from ddim.evaluation.features import Features
-from ddim.images import batches as data
 from ddim.system.files import folder, replacing
 
-KEEP = 50_000  # pictures whose features are kept, for KID, precision and recall; FID takes all into account
+KEEP = 50_000  # images whose features are kept, for KID, precision and recall; FID takes all into account
 # One process measures while the others sample: torchmetrics must not wait for them.
 ALONE = {"sync_on_compute": False}
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What is known of a set of pictures: the Gaussian fitted to its features, and the features themselves."""
+    """What is known of a set of images: the Gaussian fitted to its features, and the features themselves."""
 
     mu: Tensor  # (D,) float64
     sigma: Tensor  # (D, D) float64, the unbiased covariance
-    n: int = 0  # pictures; 0 where a file of mu and sigma does not tell
+    n: int = 0  # images; 0 where a file of mu and sigma does not tell
     features: Tensor | None = None  # (min(n, KEEP), D) float32; None from such a file
     radii: dict[int, Tensor] = field(default_factory=dict)  # k -> (min(n, KEEP),), as precision and recall find them
 
@@ -39,7 +39,7 @@ class Statistics:
     def of(cls, features: Tensor) -> "Statistics":
         """From features (N, D). Raises InputError for N < 2."""
         if len(features) < 2:
-            raise InputError(f"statistics need 2 pictures or more; got {len(features)}")
+            raise InputError(f"statistics need 2 images or more; got {len(features)}")
         values = features.double()
         return cls(values.mean(0), values.T.cov().view(values.shape[1], -1), len(features), features[:KEEP].float())
 
@@ -63,26 +63,26 @@ class Given(nn.Module):
 
 def statistics(
     network: Features,
-    pictures: Tensor | data.Pictures,
+    images: Tensor | data.ImageSet,
     cache: Path | None = None,
     batch_size: int = 256,
     advance: Callable[[int], None] = lambda n: None,
 ) -> Statistics:
-    """The statistics of (N, C, H, W) uint8 pictures, or of a set too large for memory, by streaming through `network`.
+    """The statistics of (N, C, H, W) uint8 images, or of a set too large for memory, by streaming through `network`.
 
-    `cache`: a folder to keep them in, under a hash of the pictures. `advance` is told how many pictures are done.
+    `cache`: a folder to keep them in, under a hash of the images. `advance` is told how many images are done.
     """
     from torchmetrics.image.fid import FrechetInceptionDistance
 
-    if len(pictures) < 2:
-        raise InputError(f"statistics need 2 pictures or more; got {len(pictures)}")
-    path = None if cache is None else folder(cache) / f"statistics-{content(pictures)}-{network.hash}.safetensors"
+    if len(images) < 2:
+        raise InputError(f"statistics need 2 images or more; got {len(images)}")
+    path = None if cache is None else folder(cache) / f"statistics-{content(images)}-{network.hash}.safetensors"
     if path and (known := _cached(path)):
-        advance(len(pictures))
+        advance(len(images))
         return known
     kept, n, metric = [], 0, None
-    index = (range(i, min(i + batch_size, len(pictures))) for i in range(0, len(pictures), batch_size))
-    for batch in data.batches(pictures, map(list, index), workers=min(4, os.cpu_count() or 1)):
+    index = (range(i, min(i + batch_size, len(images))) for i in range(0, len(images), batch_size))
+    for batch in data.batches(images, map(list, index), workers=min(4, os.cpu_count() or 1)):
         features = network(batch)  # (B, D)
         metric = metric or FrechetInceptionDistance(Given(features.shape[1]), **ALONE)
         metric.update(features.double(), real=True)
@@ -113,13 +113,13 @@ def _cached(path: Path) -> Statistics | None:
         return None
 
 
-def content(pictures: Tensor | data.Pictures) -> str:
-    """Sixteen hex digits that change when the pictures do."""
-    if isinstance(pictures, Tensor):
-        digest = hashlib.sha256(str(tuple(pictures.shape)).encode())
-        digest.update(pictures.contiguous().numpy())
+def content(images: Tensor | data.ImageSet) -> str:
+    """Sixteen hex digits that change when the images do."""
+    if isinstance(images, Tensor):
+        digest = hashlib.sha256(str(tuple(images.shape)).encode())
+        digest.update(images.contiguous().numpy())
         return digest.hexdigest()[:16]
-    return hashlib.sha256(f"{pictures.identity()} {pictures.size} {pictures.channels}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{images.identity()} {images.size} {images.channels}".encode()).hexdigest()[:16]
 
 
 KEYS = (("mu", "sigma"), ("m2", "s2"), ("m", "s"))  # how tools call the mean and the covariance

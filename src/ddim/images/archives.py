@@ -2,7 +2,7 @@
 
 CIFAR-10: cifar-10-binary.tar.gz, its folder, or one of its .bin files (Krizhevsky 2009).
 STL-10: stl10_binary.tar.gz, its folder, or one of its .bin files (Coates et al. 2011).
-CelebA: img_align_celeba.zip or its folder, with the crop the paper used (Liu et al. 2015); other zips of pictures too.
+CelebA: img_align_celeba.zip or its folder, with the crop the paper used (Liu et al. 2015); other zips of images too.
 LSUN: the lmdb folders (Yu et al. 2015); needs the `lmdb` package.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from ddim.errors import InputError
-from ddim.images.image_set import Array, Pictures
+from ddim.images.image_set import ArrayImages, ImageSet
 
 SPLITS = ("train", "test", "unlabeled")
 CELEBA_CROP = (25, 57, 153, 185)  # centre (89, 121) ± 64 of 178×218: left, upper, right, lower
@@ -28,12 +28,17 @@ FILES = {
 }
 
 
+def is_resource(name: str) -> bool:
+    """Whether a file is what macOS puts beside files: `._x`, and everything in `__MACOSX`."""
+    return name.rpartition("/")[2].startswith("._") or "__MACOSX" in name.split("/")
+
+
 def crop_of(path: Path) -> tuple[int, int, int, int] | None:
-    """The crop for what lies at `path`: CelebA's for its aligned pictures, by their published name."""
+    """The crop for what lies at `path`: CelebA's for its aligned images, by their published name."""
     return CELEBA_CROP if "img_align_celeba" in path.resolve().as_posix() else None
 
 
-def published(path: Path, split: str, size: int, channels: int, skip_broken: bool = False) -> Pictures | None:
+def published(path: Path, split: str, size: int, channels: int, skip_broken: bool = False) -> ImageSet | None:
     """The data set at `path` where it is one of the published forms, else None. Raises InputError on a damaged one."""
     if path.is_dir() and (path / "data.mdb").exists():
         return Lmdb(path, size, channels, skip_broken)
@@ -47,20 +52,22 @@ def published(path: Path, split: str, size: int, channels: int, skip_broken: boo
         if split:
             raise InputError(f"{path}: holds no split {split!r} of CIFAR-10 or STL-10")
         return None
-    images, files = found
+    images, files, name = found
     identity = str([(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]) + split
-    return Array(str(path), images, identity, size, channels)
+    made = ArrayImages(str(path), images, identity, size, channels)
+    made.published_as = name
+    return made
 
 
-def _records(path: Path, split: str) -> tuple[np.ndarray, list[Path]] | None:
-    """The pictures (N, H, W, 3) uint8 of a CIFAR-10 or STL-10 archive, folder or file, and the files they lie in."""
+def _records(path: Path, split: str) -> tuple[np.ndarray, list[Path], str] | None:
+    """The images (N, H, W, 3) uint8 of a CIFAR-10 or STL-10 archive, folder or file, and the files they lie in."""
     for name, patterns in FILES.items():
         for pattern in [patterns.get(split, "no such split")] if split else patterns.values():
             if parts := list(_parts(path, pattern)):
                 form = _cifar10 if name == "CIFAR-10" else _stl10
                 images = [form(where, raw) for where, raw, _ in parts]
                 whole = images[0] if len(images) == 1 else np.concatenate(images)  # one alone stays a memory map
-                return whole, [file for _, _, file in parts]
+                return whole, [file for _, _, file in parts], name
     return None
 
 
@@ -91,12 +98,12 @@ def _stl10(where: str, raw: np.ndarray) -> np.ndarray:
 
 def _split(where: str, raw: np.ndarray, record: int) -> np.ndarray:
     if len(raw) % record:
-        raise InputError(f"{where}: truncated: its {len(raw)} bytes are no multiple of {record}, a picture's")
+        raise InputError(f"{where}: truncated: its {len(raw)} bytes are no multiple of {record}, a image's")
     return raw.reshape(-1, record)
 
 
-class Zip(Pictures):
-    """The pictures of a zip file."""
+class Zip(ImageSet):
+    """The images of a zip file."""
 
     def __init__(self, path: Path, size: int, channels: int, skip_broken: bool = False):
         super().__init__(size, channels, skip_broken)
@@ -106,7 +113,7 @@ class Zip(Pictures):
             self.archive = zipfile.ZipFile(path)
         except (OSError, zipfile.BadZipFile) as error:
             raise InputError(f"{path}: truncated or not a zip file ({error})") from None
-        names = [name for name in self.archive.namelist() if not name.startswith("__MACOSX")]
+        names = [name for name in self.archive.namelist() if not is_resource(name)]
         self.names = sorted(name for name in names if Path(name).suffix.lower() in Image.EXTENSION)
         if not self.names:
             raise InputError(f"{path}: holds no pictures")
@@ -131,8 +138,8 @@ class Zip(Pictures):
         return len(self.names)
 
 
-class Lmdb(Pictures):
-    """An lmdb folder of encoded pictures, as LSUN is distributed."""
+class Lmdb(ImageSet):
+    """An lmdb folder of encoded images, as LSUN is distributed."""
 
     def __init__(self, path: Path, size: int, channels: int, skip_broken: bool = False):
         super().__init__(size, channels, skip_broken)

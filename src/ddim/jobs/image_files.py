@@ -29,7 +29,7 @@ class Pngs:
     def write(self, indices: range, images: Tensor) -> None:
         """images: (N, C, H, W) uint8."""
         for k, image in zip(indices, images, strict=True):
-            sheets.save(sheets.picture(image), self.file(k))
+            sheets.save(sheets.to_pil(image), self.file(k))
 
     def read(self, indices: range) -> Tensor:
         """(N, C, H, W) uint8."""

@@ -12,7 +12,7 @@ from ddim.diffusion.sampling import chunks, default_batch_size
 from ddim.diffusion.schedule import Time, grid
 from ddim.diffusion.solvers import Exact, Implicit, Solver, find
 from ddim.errors import InputError
-from ddim.images.batches import to_uint8
+from ddim.images.pixels import to_uint8
 from ddim.images.selection import Selection
 from ddim.jobs.latent_files import LatentFile, writing
 from ddim.jobs.sampling import SHEET, bar
@@ -134,7 +134,7 @@ def decode_files(
                 advance()
             images = to_uint8(moment.x.float()).cpu()
             for k, image in zip(indices, images, strict=True):
-                sheets.save(sheets.picture(image), out / f"{k:05d}.png")
+                sheets.save(sheets.to_pil(image), out / f"{k:05d}.png")
             shown += list(images[: max(0, SHEET - len(shown))])
     sheet = sheets.save(sheets.grid(torch.stack(shown)), out.with_name(f"{out.name}-sheet.png"))
     return Decoded(out, len(file), sheet, len(shown))

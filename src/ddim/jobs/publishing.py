@@ -22,7 +22,7 @@ SHOWN = 16  # samples on the card
 PATHS = ("data", "source", "reference", "held_out", "out")  # settings that can name what lies on this machine
 CARD = """# {name}
 
-A denoising diffusion model of {size} pictures that samples fast with
+A denoising diffusion model of {size} images that samples fast with
 [DDIM](https://arxiv.org/abs/2010.02502). {n} samples with {steps} steps, η = 0, seed {seed}, not chosen:
 
 ![a grid of samples](samples.png)

@@ -22,7 +22,7 @@ from ddim.diffusion.schedule import Time, grid
 from ddim.diffusion.solvers import Solver, check_eta, find, noise_of, with_noise
 from ddim.diffusion.walk import Moment
 from ddim.errors import InputError
-from ddim.images.batches import to_uint8
+from ddim.images.pixels import to_uint8
 from ddim.jobs.image_files import Pngs, Shards, pack
 from ddim.plots import sheets
 from ddim.system.files import appending, clean, folder, held, is_part
@@ -81,7 +81,7 @@ class Sampled:
     """What `sample_files` wrote."""
 
     images: Path  # the folder of PNG files, or the .npz file
-    sheet: Path  # the first images as one picture
+    sheet: Path  # the first images as one image
     shown: int  # how many of them
 
 

@@ -79,7 +79,7 @@ class TimeEmbedding(nn.Module):
 class GroupNorm(nn.GroupNorm):
     """As torch's, around two weaknesses of its channels_last kernel on a CPU.
 
-    It sums a map in one float32 run, which loses three of float32's digits on large pictures; and in bf16 it is up to
+    It sums a map in one float32 run, which loses three of float32's digits on large images; and in bf16 it is up to
     five times slower than in float32 where a group is narrower than a vector, forwards on small maps and backwards on
     all.
     """

@@ -1,7 +1,7 @@
 """The U-Net of lucidrains' denoising-diffusion-pytorch, which the DDPM U-Net cannot express, written to its layout.
 
 RMS norms, linear attention at all resolutions but those marked full, and a few learned keys and values beside the
-picture's own. Parameters are named as its checkpoints name them; only sampling is meant, so there is no dropout.
+image's own. Parameters are named as its checkpoints name them; only sampling is meant, so there is no dropout.
 """
 
 import re

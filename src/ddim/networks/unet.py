@@ -141,7 +141,7 @@ class UNet(nn.Module):
         return self.leave(x)
 
     def enter(self, x: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """What the blocks work on: features of the pictures and of their times, (N, width, H', W') and (N, temb)."""
+        """What the blocks work on: features of the images and of their times, (N, width, H', W') and (N, temb)."""
         c = self.config
         x = F.pixel_unshuffle(x, c.patch) if c.patch > 1 else x  # (N, C·patch², H', W')
         x = x.contiguous(memory_format=torch.channels_last)

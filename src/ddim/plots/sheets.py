@@ -8,42 +8,42 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ddim.images.batches import to_uint8
+from ddim.images.pixels import to_uint8
 from ddim.system.files import replacing
 
 
-def picture(image: Tensor) -> Image.Image:
-    """(C, H, W) float in [−1, 1], clamped and rounded, or uint8 -> a greyscale or RGB picture."""
+def to_pil(image: Tensor) -> Image.Image:
+    """(C, H, W) float in [−1, 1], clamped and rounded, or uint8 -> a greyscale or RGB image."""
     image = image if image.dtype.is_floating_point is False else to_uint8(image)
     array = image.permute(1, 2, 0).cpu().numpy()  # (H, W, C)
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
 
 
 def save(image: Image.Image, path: Path) -> Path:
-    """Write a picture file, whole or not at all, in the format of its suffix."""
+    """Write a image file, whole or not at all, in the format of its suffix."""
     with replacing(path) as part:
         image.save(part)
     return path
 
 
 def read(path: Path) -> Tensor:
-    """A picture file as it is -> (C, H, W) uint8."""
+    """A image file as it is -> (C, H, W) uint8."""
     with Image.open(path) as image:
         array = np.array(image)
     return torch.from_numpy(array[:, :, None] if array.ndim == 2 else array).permute(2, 0, 1)
 
 
 def enlargement(size: int, cell: int = 64) -> int:
-    """The whole factor that brings a small picture to about `cell` pixels; 1 for a large one."""
+    """The whole factor that brings a small image to about `cell` pixels; 1 for a large one."""
     return max(1, round(cell / size))
 
 
 def rows(
     images: Sequence[Tensor], labels: Sequence[str] = (), scale: int | None = None, heads: Sequence[str] = ()
 ) -> Image.Image:
-    """Rows of pictures, each (N, C, H, W), with gaps between them, a label before each row and a head over each column.
+    """Rows of images, each (N, C, H, W), with gaps between them, a label before each row and a head over each column.
 
-    Pictures are enlarged by `scale` without smoothing, by default to about 64 pixels.
+    Images are enlarged by `scale` without smoothing, by default to about 64 pixels.
     """
     height, width = images[0].shape[-2:]
     scale = scale or enlargement(max(height, width))
@@ -62,7 +62,7 @@ def rows(
         if labels:
             draw.text((2 * gap, top + cell_h / 2), labels[i], fill="black", font=font, anchor="lm")
         for j, image in enumerate(row):
-            cell = picture(image).resize((cell_w, cell_h), Image.Resampling.NEAREST)
+            cell = to_pil(image).resize((cell_w, cell_h), Image.Resampling.NEAREST)
             sheet.paste(cell, (margin + j * (cell_w + gap), top))
     return sheet
 

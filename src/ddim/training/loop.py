@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ddim.errors import InputError
-from ddim.images.batches import batches, order, to_float
-from ddim.images.image_set import Pictures as ImageSet
+from ddim.images.batches import batches, order
+from ddim.images.image_set import ImageSet
+from ddim.images.pixels import to_float
 from ddim.system.files import folder, replacing
 from ddim.training.loss import loss_of, randomness
 from ddim.training.settings import Optimiser, Settings

@@ -13,7 +13,7 @@ from ddim.checkpoints.saving import save
 from ddim.diffusion.facts import Facts
 from ddim.diffusion.model import Model
 from ddim.errors import InputError
-from ddim.images.image_set import Pictures as ImageSet
+from ddim.images.image_set import ImageSet
 from ddim.system.files import appending, clean, folder, replacing
 from ddim.system.json import read_json, write_json
 from ddim.training.loop import State, rate

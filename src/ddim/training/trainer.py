@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ddim.diffusion.sampling import sample
 from ddim.errors import InputError, choose
-from ddim.images.batches import load
-from ddim.images.image_set import Pictures as ImageSet
+from ddim.images.cache import load
+from ddim.images.image_set import ImageSet
 from ddim.images.sources import find
 from ddim.plots import curves, sheets
 from ddim.system.files import folder, held, writable

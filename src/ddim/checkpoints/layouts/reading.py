@@ -24,7 +24,7 @@ from ddim.networks.unet import UNet, UNetConfig
 log = logging.getLogger("ddim")
 
 
-PUBLISHED_SIZES = {  # width multipliers -> picture size, of the official, improved- and guided-diffusion models
+PUBLISHED_SIZES = {  # width multipliers -> image size, of the official, improved- and guided-diffusion models
     (1, 2, 2, 2): 32,
     (1, 2, 2, 2, 4): 64,
     (1, 2, 3, 4): 64,
@@ -87,24 +87,22 @@ def abar_of(o: Options, for_1000: bool) -> tuple[Tensor, dict]:
 
 
 def size_of(widths: tuple[int, ...], o: Options, path: Path) -> tuple[int, dict]:
-    """The picture size: given, else the published one of these multipliers; and what was assumed."""
+    """The image size: given, else the published one of these multipliers; and what was assumed."""
     multipliers = tuple(width // widths[0] for width in widths)
     size = o.image_size or PUBLISHED_SIZES.get(multipliers)
     if size is None or size < 1:
-        raise InputError(f"{path}: the size of its pictures cannot be told from the weights; give --image-size")
+        raise InputError(f"{path}: the size of its images cannot be told from the weights; give --image-size")
     if size % 2 ** (len(widths) - 1):
         raise InputError(f"--image-size {size} cannot be halved {len(widths) - 1} times, as this network does")
     return size, {} if o.image_size else {"image size": size}
 
 
 def model_of(network: UNet | LucidUNet, abar: Tensor, predicts: str, assumed: dict) -> Model:
-    """A model of pictures as the network's configuration has them, with a line of what was assumed."""
+    """A model of images as the network's configuration has them, with a line of what was assumed."""
     c = network.config
     height, width = c.sample_size if isinstance(c.sample_size, tuple) else (c.sample_size, c.sample_size)
     if c.out_channels not in (c.in_channels, 2 * c.in_channels):
-        raise InputError(
-            f"{c.in_channels} channels in, {c.out_channels} out: conditioning on a picture is not supported"
-        )
+        raise InputError(f"{c.in_channels} channels in, {c.out_channels} out: conditioning on a image is not supported")
     if extra := c.out_channels - c.in_channels:
         log.warning("the network also learned its variance: %d of its %d channels are dropped", extra, c.out_channels)
     return Model(network, abar, (c.in_channels, height, width), predicts, Facts(assumed=assumed))
@@ -146,7 +144,7 @@ def lucid(state: dict[str, Tensor], o: Options, path: Path) -> Model:
     inside = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")} or state
     told = lucidrains.config_of(inside)
     if o.image_size is None:
-        raise InputError(f"{path}: the size of its pictures cannot be told from the weights; give --image-size")
+        raise InputError(f"{path}: the size of its images cannot be told from the weights; give --image-size")
     size, _ = size_of(told["block_out_channels"], o, path)
     with torch.device("meta"):
         network = LucidUNet(LucidConfig(sample_size=size, **told))

@@ -31,12 +31,14 @@ class Data:
 def main(args: Sequence[str]) -> None:
     o = parse(Data, "data", args)
     from ddim.images.summary import summarise
+    from ddim.plots import sheets
     from ddim.system.files import writable
 
     writable(o.out.parent)
-    found = summarise(o.source, o.size, o.out, progress=True)
+    found = summarise(o.source, o.size, progress=True)
+    sheets.save(sheets.grid(found.images), o.out)
     sizes, broken = found.sizes, found.broken
-    print(f"images    {found.n:,}, read as {found.kind}")
+    print(f"pictures  {found.n:,}, read as {found.kind}")
     print(f"sizes     {most(sizes, lambda size: f'{size[0]}×{size[1]}')}")
     if len(sizes) > 3:
         (w, h), (W, H) = (f(sizes, key=lambda size: size[0] * size[1]) for f in (min, max))
@@ -46,7 +48,7 @@ def main(args: Sequence[str]) -> None:
     print(f"broken    {len(broken)}{': ' if broken else ''}{', '.join(broken[:10])}{' …' if len(broken) > 10 else ''}")
     if found.ignored:
         print(f"ignored   {most(found.ignored, str)}")
-    print(f"sheet     {found.sheet}")
+    print(f"sheet     {o.out}")
 
 
 def most(counts: Counter, show) -> str:

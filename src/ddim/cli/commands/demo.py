@@ -71,7 +71,7 @@ def main(args: Sequence[str]) -> None:
 
 
 def classified(model, seed: int) -> list[str]:
-    """What a classifier of real digits makes of DDIM-50 samples, and how far they are from the training pictures.
+    """What a classifier of real digits makes of DDIM-50 samples, and how far they are from the training images.
 
     The classifier is sure where five nearest real digits agree: unlike a parametric one, it is not sure of noise.
     """
@@ -81,7 +81,8 @@ def classified(model, seed: int) -> list[str]:
     from sklearn.neighbors import KNeighborsClassifier
 
     from ddim.diffusion.sampling import sample
-    from ddim.images.batches import load, to_float
+    from ddim.images.cache import load
+    from ddim.images.pixels import to_float
     from ddim.images.sources import find
 
     target = load_digits().target
@@ -103,7 +104,7 @@ def classified(model, seed: int) -> list[str]:
         f"A classifier that is right on {classifier.score(held, held_y):.1%} of held-out digits is over 80% sure of",
         f"  {sure(fake)} of {CLASSIFIED} DDIM-50 samples, in which it finds {classes} of 10 digits",
         f"  {sure(held)} of held-out digits, {sure(noise)} of noise",
-        "Distance to the nearest training picture, 64 pixels in [-1, 1]",
+        "Distance to the nearest training image, 64 pixels in [-1, 1]",
         f"  of samples: {nearest(fake, 0)}",
-        f"  of each training picture, held out, to the others: {nearest(real, 1)}",
+        f"  of each training image, held out, to the others: {nearest(real, 1)}",
     ]

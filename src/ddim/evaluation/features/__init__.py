@@ -1,4 +1,4 @@
-"""Feature networks: uint8 pictures (N, C, H, W) -> features (N, width) float32, in which distances are measured.
+"""Feature networks: uint8 images (N, C, H, W) -> features (N, width) float32, in which distances are measured.
 
 `inception` is the network of published FIDs. `digits-small` and `cifar10-small` are classifiers of our own
 (bench/train_features.py), shipped so that everything works offline; what they measure compares with nothing published.
@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from ddim.errors import InputError
-from ddim.images.batches import cache_folder, to_float
+from ddim.images.pixels import to_float
 from ddim.system.files import folder
+from ddim.system.machine import cache_folder
 
 # pytorch-fid's conversion of the 2015 TensorFlow graph.
 URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
@@ -36,18 +37,18 @@ class Features:
     shape: tuple[int, int, int] | None = None  # (C, H, W) that it takes; None where it resizes by itself
 
     @torch.no_grad()
-    def __call__(self, pictures: Tensor) -> Tensor:
+    def __call__(self, images: Tensor) -> Tensor:
         """(N, C, H, W) uint8, on any device -> (N, width) float32 on the CPU. Raises InputError."""
-        if self.shape and tuple(pictures.shape[1:]) != self.shape:
-            takes, got = ("×".join(map(str, shape)) for shape in (self.shape, pictures.shape[1:]))
-            raise InputError(f"features {self.name}: takes pictures of {takes}, not {got}; name others by --features")
-        if not self.shape and pictures.shape[1] == 1:
-            pictures = pictures.expand(-1, 3, -1, -1)  # grey as RGB
-        device = next((p.device for p in self.network.parameters()), pictures.device)
-        out = self.network(pictures.to(device))
-        if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != len(pictures):
+        if self.shape and tuple(images.shape[1:]) != self.shape:
+            takes, got = ("×".join(map(str, shape)) for shape in (self.shape, images.shape[1:]))
+            raise InputError(f"features {self.name}: takes images of {takes}, not {got}; name others by --features")
+        if not self.shape and images.shape[1] == 1:
+            images = images.expand(-1, 3, -1, -1)  # grey as RGB
+        device = next((p.device for p in self.network.parameters()), images.device)
+        out = self.network(images.to(device))
+        if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != len(images):
             got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-            raise InputError(f"features {self.name}: must give (N, width) for N pictures; it gave {got}")
+            raise InputError(f"features {self.name}: must give (N, width) for N images; it gave {got}")
         return out.float().cpu()
 
 
@@ -64,9 +65,9 @@ class Small(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.head = nn.Linear(widths[-1], classes)
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) uint8 -> (N, widths[-1])."""
-        x = to_float(pictures).contiguous(memory_format=torch.channels_last)
+        x = to_float(images).contiguous(memory_format=torch.channels_last)
         return self.layers(x).mean(dim=(2, 3))
 
 
@@ -132,7 +133,7 @@ def download() -> Path:
 
 
 def _load(path: Path) -> tuple[nn.Module, tuple[int, int, int] | None]:
-    """The network in a file and the picture shape that it takes. No file but TorchScript can run code."""
+    """The network in a file and the image shape that it takes. No file but TorchScript can run code."""
     from safetensors import safe_open
     from safetensors.torch import load_file
 
@@ -171,5 +172,5 @@ class Script(nn.Module):
         takes = [argument.name for argument in script.forward.schema.arguments]
         self.options = {"return_features": True} if "return_features" in takes else {}
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.script(pictures, **self.options)
+    def forward(self, images: Tensor) -> Tensor:
+        return self.script(images, **self.options)

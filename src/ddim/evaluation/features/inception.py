@@ -1,7 +1,7 @@
 """The 2015 Inception network up to its pool-3 features, as published FIDs use it; parameters named as torchvision does.
 
 It differs from torchvision's network as the TensorFlow graph did: average pooling leaves the padding out of its count,
-the last block pools by maximum, and pictures are resized by TensorFlow 1's bilinear rule.
+the last block pools by maximum, and images are resized by TensorFlow 1's bilinear rule.
 """
 
 import torch
@@ -103,8 +103,8 @@ class Inception(nn.Module):
         self.Mixed_7a = Mixed(768, {"branch3x3": [(192, 1), (320, 3)], "branch7x7x3": seven}, "max", stride=2)
         self.Mixed_7b, self.Mixed_7c = _e(1280, Mixed), _e(2048, LastMixed)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        x = (resize(pictures.float(), 299) - 128) / 128
+    def forward(self, images: Tensor) -> Tensor:
+        x = (resize(images.float(), 299) - 128) / 128
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
         x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(F.max_pool2d(x, 3, 2)))
         x = F.max_pool2d(x, 3, 2)

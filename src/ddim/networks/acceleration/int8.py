@@ -1,8 +1,8 @@
 """8-bit convolutions, for CPUs that multiply bytes (VNNI): the weights and what enters a convolution in 256 steps.
 
 The range of what enters is measured once, on a short walk from fixed noise, so that it depends on the model alone: were
-it taken from each batch, a picture would depend on its neighbours. The first and the last convolution, which see and
-make pictures, keep their precision, and so does every sum along the way.
+it taken from each batch, a image would depend on its neighbours. The first and the last convolution, which see and
+make images, keep their precision, and so does every sum along the way.
 """
 
 from collections.abc import Iterator

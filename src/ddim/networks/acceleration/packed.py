@@ -32,7 +32,7 @@ def folded(network: nn.Module) -> nn.Module:
 
 class PackedConv(nn.Module):
     """A convolution on a CPU that keeps its weights as oneDNN computes with them, instead of rearranging them at every
-    call: the same numbers, sooner, above all for few pictures on small maps. Without gradients.
+    call: the same numbers, sooner, above all for few images on small maps. Without gradients.
     """
 
     def __init__(self, conv: nn.Conv2d):

@@ -1,0 +1,52 @@
+"""What a set of images holds, before training on it."""
+
+from collections import Counter
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from ddim.errors import InputError
+from ddim.images.pixels import upright
+from ddim.images.sources import find
+from ddim.system.progress import progress as progress_bar
+
+SHOWN = 64  # images on the sheet
+
+
+@dataclass(frozen=True)
+class Summary:
+    """n images, read as `kind`; their sizes (as seen, EXIF turned) and modes; the names of broken ones; the kinds of
+    files that were passed over."""
+
+    n: int
+    kind: str
+    sizes: Counter[tuple[int, int]]
+    modes: Counter[str]
+    broken: list[str]
+    ignored: Counter[str]
+    crop: tuple[int, int, int, int] | None
+    images: torch.Tensor  # (≤ 64, 3, size, size) uint8, spread over the set
+
+
+def summarise(source: str, size: int = 64, progress: bool = False) -> Summary:
+    """Read every image that `source` names (see `ddim train --data`) and tell what there is. Raises InputError."""
+    if size < 1:
+        raise InputError(f"--size must be at least 1; got {size}")
+    images = find(source, size, 3, skip_broken=True)
+    sizes, modes, broken = Counter(), Counter(), []
+    bar = progress_bar("reading images", len(images), "image") if progress else nullcontext(lambda: None)
+    with bar as advance:
+        for i in range(len(images)):
+            try:
+                with images.whole(i) as image:
+                    sizes[upright(image).size] += 1
+                    modes[image.mode] += 1
+            except InputError:
+                broken.append(images.name(i))
+            advance()
+    if not sizes:
+        raise InputError(f"{source}: none of its {len(images)} images can be read")
+    some = torch.linspace(0, len(images) - 1, min(SHOWN, len(images))).long().tolist()
+    shown = torch.stack([images[i] for i in some])
+    return Summary(len(images), type(images).__name__, sizes, modes, broken, images.ignored, images.crop, shown)
