@@ -15,9 +15,7 @@ def exports(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], obj
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module = import_module(f"{package}.{homes[name]}")
-        value = (
-            module if homes[name].rpartition(".")[2] == name and not hasattr(module, name) else getattr(module, name)
-        )
+        value = getattr(module, name, module)
         setattr(sys.modules[package], name, value)
         return value
 

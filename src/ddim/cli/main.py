@@ -43,13 +43,10 @@ VERBS = {name: line for verbs in GROUPS.values() for name, line in verbs.items()
 
 def usage() -> str:
     """What `ddim --help` prints."""
-    groups = [
-        f"{group}\n" + "\n".join(f"  {name:14}{line}" for name, line in verbs.items()) for group, verbs in GROUPS.items()
-    ]
-        f"{group}\n" + "\n".join(f"  {n:14}{line}" for n, line in verbs.items()) for group, verbs in GROUPS.items()
-    ]
-    head = "usage: ddim VERB …   (ddim VERB --help lists its options, with examples)"
-    return "\n\n".join([head, *groups, f"ddim {__version__}"])
+    lines = ["usage: ddim VERB …   (ddim VERB --help lists its options, with examples)"]
+    for group, verbs in GROUPS.items():
+        lines += ["", group, *(f"  {name:14}{line}" for name, line in verbs.items())]
+    return "\n".join([*lines, "", f"ddim {__version__}"])
 
 
 class Terminated(BaseException):
