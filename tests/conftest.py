@@ -1,11 +1,15 @@
 """Fixtures of all tests."""
 
+import os
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "COLUMNS": "200", "OMP_NUM_THREADS": "1"}  # before what reads them is imported
+
 import subprocess
 from pathlib import Path
 
 import pytest
 import torch
-from support.command_line import command, environment
+from support.command_line import command, environment, in_process
 from support.models import tiny_model
 
 from ddim.diffusion.model import Model
@@ -20,18 +24,18 @@ def model() -> Model:
 
 
 @pytest.fixture
-def ddim_cli(tmp_path: Path):
-    """Run `ddim …` in tmp_path in a process of its own: (args) -> CompletedProcess with text output."""
+def ddim_cli(tmp_path: Path, monkeypatch):
+    """Run `ddim …` in tmp_path, in this process: (args) -> CompletedProcess with text output."""
+    monkeypatch.setenv("DDIM_CACHE", str(tmp_path / "cache"))
+    return lambda *args: in_process(tmp_path, *args)
+
+
+@pytest.fixture
+def ddim_process(tmp_path: Path):
+    """Run `ddim …` in tmp_path, in a process of its own: (args, **options) -> CompletedProcess with text output."""
 
     def run(*args: object, **options) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            command(*args),
-            cwd=tmp_path,
-            env=environment(tmp_path),
-            capture_output=True,
-            text=True,
-            timeout=240,
-            **options,
-        )
+        how = {"cwd": tmp_path, "env": environment(tmp_path), "capture_output": True, "text": True, "timeout": 1200}
+        return subprocess.run(command(*args), **how | options)
 
     return run

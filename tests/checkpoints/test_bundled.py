@@ -8,19 +8,20 @@ import torch
 from safetensors import safe_open
 
 import ddim
-from ddim.checkpoints import folders as checkpoint
-from ddim.evaluation import features, metrics
 from ddim import images as data
+from ddim.checkpoints.bundled_models import bundled
+from ddim.checkpoints.saving import WEIGHTS
+from ddim.evaluation import features, metrics
 
 CIFAR = Path(__file__).parents[3] / "shared" / "data" / "cifar10" / "test.parquet"
 
 
 @pytest.mark.parametrize(("name", "most"), [("digits", 1e6), ("cifar10", 12e6)])
 def test_bundled_models_are_small_and_tell_how_they_came_about(name: str, most: float):
-    folder = checkpoint.bundled()[name]
+    folder = bundled()[name]
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < most
-    with safe_open(folder / checkpoint.WEIGHTS, "pt") as weights:
+    with safe_open(folder / WEIGHTS, "pt") as weights:
         assert all(weights.get_tensor(key).dtype == torch.float16 for key in weights.keys())  # noqa: SIM118
     card = (folder / "README.md").read_text()
     for word in ("ddim train", "images", "minutes"):

@@ -5,7 +5,6 @@ import torch
 from support.layouts import Improved, Lucid, Official, lucid_checkpoint, randomise
 
 import ddim
-from ddim.checkpoints import folders as checkpoint
 from ddim.cli import main as cli
 from ddim.diffusion import schedule
 
@@ -44,7 +43,7 @@ def test_to_a_model_folder_and_back(tmp_path, official, capsys):
         assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())
         for name in (back, back / "ckpt.pth"):  # config.yml beside it says what the weights do not
             status, out, _ = run(capsys, "info", name)
-            assert (status, checkpoint.fingerprint(ddim.load(folder, "cpu")) in out) == (0, True)
+            assert (status, ddim.load(folder, "cpu").fingerprint in out) == (0, True)
 
 
 def test_options_reach_the_folder(tmp_path, capsys):

@@ -9,11 +9,11 @@ from support.layouts import randomise
 
 import ddim
 from ddim.checkpoints import diffusers_config as config
-from ddim.checkpoints import folders as checkpoint
 from ddim.checkpoints import weights
 from ddim.diffusion import schedule
 from ddim.diffusion.model import Model
-from ddim.diffusion.sampling import end, stochastic, walk
+from ddim.diffusion.solvers import with_noise
+from ddim.diffusion.walk import last, walk
 from ddim.errors import InputError
 from ddim.networks.unet import UNet
 
@@ -248,7 +248,9 @@ def test_diffusers_ddpm_pipeline_paints_our_pictures(tmp_path):
     draws = (torch.randn(2, *model.shape, generator=generator) for _ in range(model.T))  # in the order it draws them
     x = next(draws)
     with torch.no_grad():
-        ours = end(walk(model, x, list(range(model.T, -1, -1)), stochastic(1.0, draws))).clamp(-1, 1)
+        ours = last(walk(model, x, list(range(model.T, -1, -1)), with_noise("ddim", 1.0, "small", draws))).x.clamp(
+            -1, 1
+        )
     assert torch.allclose(ours.permute(0, 2, 3, 1) / 2 + 0.5, torch.from_numpy(theirs), atol=1e-5)
     assert ours.std() > 0.1
 
@@ -257,8 +259,8 @@ def test_clip_sample_is_kept(tmp_path):
     """Clipping is the sampler's choice here; that a folder asks for it is told, and written back."""
     folder(tmp_path / "a", SMALL, {"clip_sample": True})
     folder(tmp_path / "b", SMALL, {"clip_sample": False})
-    assert ddim.load(tmp_path / "a", "cpu").info["clip_sample"] is True
-    assert "clip_sample" not in ddim.load(tmp_path / "b", "cpu").info
+    assert ddim.load(tmp_path / "a", "cpu").facts.clip == ddim.Clip()
+    assert ddim.load(tmp_path / "b", "cpu").facts.clip is False
     for name, kept in {"a": True, "b": False}.items():
         copy = ddim.save(ddim.load(tmp_path / name, "cpu"), tmp_path / "copy")
         assert json.loads((copy / "scheduler/scheduler_config.json").read_text())["clip_sample"] is kept
@@ -269,7 +271,7 @@ def test_a_round_trip_is_bitwise(settings, tmp_path):
     unet = folder(tmp_path / "theirs", SMALL, settings and {**settings, "num_train_timesteps": 50})
     one = ddim.load(tmp_path / "theirs", "cpu")
     two = ddim.load(ddim.save(one, tmp_path / "ours"), "cpu")
-    assert checkpoint.fingerprint(one) == checkpoint.fingerprint(two)
+    assert one.fingerprint == two.fingerprint
     assert one.network.config == two.network.config
     back = diffusers.UNet2DModel.from_pretrained(tmp_path / "ours", subfolder="unet")
     assert all(torch.equal(value, unet.state_dict()[key]) for key, value in back.state_dict().items())
@@ -282,7 +284,7 @@ def test_what_diffusers_cannot_express_it_refuses(fields: dict, tmp_path):
         diffusers.DDIMPipeline.from_pretrained(ddim.save(model, tmp_path))
     back = ddim.load(tmp_path, "cpu")
     assert back.network.config == model.network.config
-    assert checkpoint.fingerprint(back) == checkpoint.fingerprint(model)
+    assert back.fingerprint == model.fingerprint
 
 
 def edit(path, **fields):
@@ -362,4 +364,4 @@ def test_a_bare_unet_folder_takes_what_it_does_not_say_from_options(tmp_path):
     assert agree(model, unet) < 1e-5
     assert (model.shape, model.predicts) == ((3, 16, 16), "v")
     assert torch.equal(model.abar, schedule.cosine())
-    assert model.info["assumed"] == "T 1000"
+    assert model.facts.assumed == {"T": 1000}

@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save_file
 from support.models import tiny_model
 
 import ddim
-from ddim.checkpoints import folders as checkpoint
 from ddim.diffusion import schedule
 from ddim.diffusion.model import Model
 from ddim.errors import InputError
+from ddim.system.json import claim
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
@@ -21,12 +21,12 @@ WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 @pytest.mark.parametrize("predicts", ["eps", "x0", "v"])
 def test_what_is_saved_is_loaded(tmp_path: Path, predicts: str):
     model = tiny_model(predicts=predicts)
-    back = checkpoint.load(checkpoint.save(model, tmp_path / "m"), "cpu")
+    back = ddim.load(ddim.save(model, tmp_path / "m"), "cpu")
     assert torch.equal(back.abar, model.abar)
     assert (back.shape, back.predicts) == (model.shape, predicts)
     x = torch.randn(2, *model.shape)
     assert torch.equal(back(x, 300).x0, model(x, 300).x0)
-    assert checkpoint.fingerprint(back) == checkpoint.fingerprint(model)
+    assert back.fingerprint == model.fingerprint
     assert not any(p.requires_grad for p in back.network.parameters())
 
 
@@ -42,8 +42,8 @@ def test_what_is_saved_is_loaded(tmp_path: Path, predicts: str):
 )
 def test_schedules_are_kept_exactly(tmp_path: Path, abar: torch.Tensor, name: str | None):
     """By name where there is one, else as a list of β; diffusers reads the same levels."""
-    folder = checkpoint.save(replace(tiny_model(), abar=abar), tmp_path)
-    torch.testing.assert_close(checkpoint.load(folder, "cpu").abar, abar, rtol=1e-10, atol=0)
+    folder = ddim.save(replace(tiny_model(), abar=abar), tmp_path)
+    torch.testing.assert_close(ddim.load(folder, "cpu").abar, abar, rtol=1e-10, atol=0)
     config = json.loads((folder / "scheduler/scheduler_config.json").read_text())
     assert (config["trained_betas"] is None) == (name is not None)
     if name:
@@ -56,7 +56,7 @@ def test_schedules_are_kept_exactly(tmp_path: Path, abar: torch.Tensor, name: st
 def test_diffusers_opens_it_and_draws_the_same_pictures(tmp_path: Path, spacing: str):
     """ "trailing" is how the folder is written, our linear grid; "leading" is the official one."""
     model = tiny_model(channels=3)
-    folder = checkpoint.save(model, tmp_path)
+    folder = ddim.save(model, tmp_path)
     pipeline = DDIMPipeline.from_pretrained(folder)
     assert pipeline.scheduler.config.timestep_spacing == "trailing"
     pipeline.set_progress_bar_config(disable=True)
@@ -70,16 +70,16 @@ def test_diffusers_opens_it_and_draws_the_same_pictures(tmp_path: Path, spacing:
 def test_who_may_read_other_files_may_read_the_weights(tmp_path: Path):
     plain = tmp_path / "plain"
     plain.touch()
-    weights = checkpoint.save(tiny_model(), tmp_path / "model") / checkpoint.WEIGHTS
+    weights = ddim.save(tiny_model(), tmp_path / "model") / WEIGHTS
     assert weights.stat().st_mode == plain.stat().st_mode
 
 
 def test_half_precision_weights_are_half_the_size(tmp_path: Path):
     model = tiny_model()
-    whole = checkpoint.save(model, tmp_path / "a") / WEIGHTS
-    half = checkpoint.save(model, tmp_path / "b", torch.float16) / WEIGHTS
+    whole = ddim.save(model, tmp_path / "a") / WEIGHTS
+    half = ddim.save(model, tmp_path / "b", torch.float16) / WEIGHTS
     assert half.stat().st_size < 0.6 * whole.stat().st_size
-    back = checkpoint.load(tmp_path / "b", "cpu")
+    back = ddim.load(tmp_path / "b", "cpu")
     assert next(back.network.parameters()).dtype == torch.float32
     x = torch.randn(2, *model.shape)
     torch.testing.assert_close(back(x, 300).eps, model(x, 300).eps, rtol=0, atol=5e-3)
@@ -122,21 +122,21 @@ def damage(name: str):
     ],
 )
 def test_a_damaged_folder_is_refused(tmp_path: Path, name: str, words: str):
-    checkpoint.save(tiny_model(), tmp_path)
+    ddim.save(tiny_model(), tmp_path)
     damage(name)(tmp_path)
     with pytest.raises(InputError, match=words):
-        checkpoint.load(tmp_path, "cpu")
+        ddim.load(tmp_path, "cpu")
 
 
 def test_an_unknown_model_lists_the_bundled_ones(tmp_path: Path):
     with pytest.raises(InputError, match="no such model; name a folder, a Hub id, or one of"):
-        checkpoint.load("nothing")
+        ddim.load("nothing")
 
 
 def test_a_failed_save_keeps_what_was_there(tmp_path: Path, monkeypatch):
     import safetensors.torch
 
-    folder = checkpoint.save(tiny_model(seed=0), tmp_path)
+    folder = ddim.save(tiny_model(seed=0), tmp_path)
     before = (folder / WEIGHTS).read_bytes()
 
     def full(tensors, path, metadata=None):
@@ -145,23 +145,23 @@ def test_a_failed_save_keeps_what_was_there(tmp_path: Path, monkeypatch):
 
     monkeypatch.setattr(safetensors.torch, "save_file", full)
     with pytest.raises(InputError, match="no room to write it"):
-        checkpoint.save(tiny_model(seed=1), tmp_path)
+        ddim.save(tiny_model(seed=1), tmp_path)
     assert (folder / WEIGHTS).read_bytes() == before
-    assert not list(folder.rglob("*.part*"))
+    assert not list(folder.rglob(".ddim-part-*"))
 
 
 def test_a_settings_file_guards_a_folder(tmp_path: Path):
-    checkpoint.claim(tmp_path / "s.json", {"seed": 0, "times": (3, 0)})
-    checkpoint.claim(tmp_path / "s.json", {"seed": 0, "times": (3, 0)})
+    claim(tmp_path / "s.json", {"seed": 0, "times": (3, 0)})
+    claim(tmp_path / "s.json", {"seed": 0, "times": (3, 0)})
     with pytest.raises(InputError, match="seed 0, not 1"):
-        checkpoint.claim(tmp_path / "s.json", {"seed": 1, "times": (3, 0)})
+        claim(tmp_path / "s.json", {"seed": 1, "times": (3, 0)})
 
 
 def test_a_network_of_diffusers_opens_here(tmp_path: Path):
     """A pipeline folder written by diffusers itself."""
     unet = UNet2DModel(**vars(tiny_model().network.config)).eval()
     DDIMPipeline(unet=unet, scheduler=DDPMScheduler(1000)).save_pretrained(tmp_path)
-    model: Model = checkpoint.load(tmp_path, "cpu")
+    model: Model = ddim.load(tmp_path, "cpu")
     x = torch.randn(2, 1, 8, 8)
     with torch.no_grad():
         torch.testing.assert_close(model(x, 500).eps, unet(x, 499).sample, rtol=1e-5, atol=1e-5)

@@ -13,7 +13,7 @@ from support.hub import standing_in
 from support.models import tiny_model
 
 import ddim
-from ddim.checkpoints import folders as checkpoint
+from ddim.checkpoints.saving import WEIGHTS
 from ddim.cli import main as cli
 
 
@@ -42,7 +42,7 @@ def refused(capsys, *args: object) -> str:
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
     """What training leaves, as far as a push reads it, with an evaluation beside."""
-    folder = checkpoint.save(tiny_model(size=8), tmp_path / "run")
+    folder = ddim.save(tiny_model(size=8), tmp_path / "run")
     settings = {"preset": "digits", "lr": 0.002, "data": str(tmp_path), "mult": [1, 2]}
     (folder / "train.json").write_text(json.dumps(settings))
     (folder / "state").mkdir()
@@ -71,7 +71,7 @@ def test_push_then_load(tmp_path: Path, run_folder: Path, hub, capsys):
     assert 30 < pixels.std() < 128  # pictures, not a blank sheet
 
     model = ddim.load("me/digits", "cpu")
-    assert checkpoint.fingerprint(model) == checkpoint.fingerprint(ddim.load(run_folder, "cpu"))
+    assert model.fingerprint == ddim.load(run_folder, "cpu").fingerprint
     assert "samples.png" not in hub.fetched  # only what a model needs
     before = len(hub.fetched)
     ddim.load("me/digits", "cpu")
@@ -89,11 +89,11 @@ def test_pickled_weights_come_only_where_there_are_no_others(tmp_path: Path, run
         "diffusion_pytorch_model.bin": (tmp_path / "w.bin").read_bytes(),
     }
     hub.repos["google/old"] = files
-    safe = {"diffusion_pytorch_model.safetensors": (run_folder / checkpoint.WEIGHTS).read_bytes()}
+    safe = {"diffusion_pytorch_model.safetensors": (run_folder / WEIGHTS).read_bytes()}
     hub.repos["google/both"] = files | safe
     for name, expected in {"google/old": 1, "google/both": 0}.items():
         hub.fetched.clear()
-        assert checkpoint.fingerprint(ddim.load(name, "cpu")) == checkpoint.fingerprint(model)
+        assert ddim.load(name, "cpu").fingerprint == model.fingerprint
         assert hub.fetched.count("diffusion_pytorch_model.bin") == expected
 
 

@@ -10,13 +10,12 @@ from support.layouts import Improved, Lucid, Official, lucid_checkpoint, randomi
 
 import ddim
 from ddim.checkpoints import diffusers_config as config
-from ddim.checkpoints import folders as checkpoint
 from ddim.checkpoints import keys as convert
 from ddim.checkpoints.layouts import official
 from ddim.checkpoints.layouts.official import settings
 from ddim.diffusion import schedule
 from ddim.errors import InputError
-from ddim.networks.unet import UNetConfig
+from ddim.networks.unet import UNet, UNetConfig
 
 
 def differ(model, network, T: int = 1000) -> float:
@@ -31,7 +30,7 @@ def differ(model, network, T: int = 1000) -> float:
 
 def same(a, b) -> bool:
     """Whether two models have bitwise the same weights, the same schedule and the same network."""
-    return checkpoint.fingerprint(a) == checkpoint.fingerprint(b) and a.network.config == b.network.config
+    return a.fingerprint == b.fingerprint and a.network.config == b.network.config
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +79,10 @@ def test_training_checkpoint_gives_its_average_or_the_raw_weights(training, net)
     path, other = training
     model = ddim.load(path, "cpu", image_size=16)
     assert differ(model, net) < 1e-5
-    assert "averaged" in model.info["layout"]
+    assert "averaged" in model.facts.layout
     model = ddim.load(path, "cpu", image_size=16, raw=True)
     assert differ(model, other) < 1e-5
-    assert "as trained" in model.info["layout"]
+    assert "as trained" in model.facts.layout
 
 
 def test_training_checkpoint_without_average(training, net):
@@ -97,11 +96,11 @@ def test_published_sizes_and_what_was_assumed(tmp_path):
     torch.save(network.state_dict(), tmp_path / "cifar.ckpt")
     model = ddim.load(tmp_path / "cifar.ckpt", "cpu")
     assert model.shape == (3, 32, 32)
-    assert model.info["assumed"] == "image size 32, dropout 0.1, T 1000, schedule linear"
+    assert model.facts.assumed == {"image size": 32, "dropout": 0.1, "T": 1000, "schedule": "linear"}
     model = ddim.load(tmp_path / "cifar.ckpt", "cpu", image_size=64, T=200, schedule="cosine", dropout=0.2)
     assert model.shape == (3, 64, 64)
     assert torch.equal(model.abar, schedule.cosine(200))
-    assert "assumed" not in model.info
+    assert not model.facts.assumed
 
 
 def test_config_yml_beside_the_checkpoint(training):
@@ -155,7 +154,7 @@ def test_improved_diffusion_says_what_it_drops_and_assumes(tmp_path, caplog):
     assert [record.message for record in caplog.records] == [
         "the network also learned its variance: 3 of its 6 channels are dropped"
     ]
-    assert model.info["assumed"] == "heads 4, T 1000, schedule linear"
+    assert model.facts.assumed == {"heads": 4, "T": 1000, "schedule": "linear"}
     x = torch.zeros(1, 3, 16, 16)
     assert torch.equal(model(x, 5).eps, model.network(x, torch.tensor([4]))[:, :3])
 
@@ -186,7 +185,7 @@ def test_lucidrains(objective, tmp_path):
 def test_lucidrains_without_weights_of_its_loss(tmp_path):
     torch.save({f"model.{k}": v for k, v in randomise(Lucid()).state_dict().items()}, tmp_path / "m.pt")
     model = ddim.load(tmp_path / "m.pt", "cpu", image_size=16)
-    assert (model.predicts, model.info["assumed"]) == ("v", "T 1000, schedule linear, objective v")
+    assert (model.predicts, model.facts.assumed) == ("v", {"T": 1000, "schedule": "linear", "objective": "v"})
 
 
 def test_round_trips_through_the_official_layout_are_bitwise(training, net, tmp_path):
@@ -211,7 +210,7 @@ def test_round_trips_through_the_official_layout_are_bitwise(training, net, tmp_
 def model_of(**fields) -> ddim.Model:
     c = UNetConfig(**{"sample_size": 16, "block_out_channels": (32, 64), **fields})
     c = replace(c, down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2)
-    return ddim.Model(ddim.unet.UNet(c), schedule.linear(), (3, 16, 16))
+    return ddim.Model(UNet(c), schedule.linear(), (3, 16, 16))
 
 
 @pytest.mark.parametrize(
@@ -336,7 +335,7 @@ def test_names_are_one_to_one():
         }
     )
     with torch.device("meta"):
-        keys = list(ddim.unet.UNet(c).state_dict())
+        keys = list(UNet(c).state_dict())
     assert len({convert.official_name(key, c) for key in keys}) == len(keys)
     joint = sum(".to_k." in key or ".to_v." in key for key in keys)
     assert len({convert.improved_name(key, c) for key in keys}) == len(keys) - joint

@@ -15,28 +15,27 @@ from support.command_line import refused
 from support.models import tiny_model
 
 import ddim
-from ddim.checkpoints import folders as checkpoint
+from ddim import images as data
+from ddim import plots as plot
 from ddim.cli import main as cli
 from ddim.diffusion.noise import normal
 from ddim.errors import InputError
-from ddim import images as data
 from ddim.images.image_set import fit
-from ddim.images.selection import Album
-from ddim.jobs.latent_files import Latents, writing
-from ddim.plots import sheets as plot
+from ddim.images.selection import Selection
+from ddim.jobs.latent_files import LatentFile, writing
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch) -> Path:
     """A folder with a model, another model of the same shape, one of another shape, and five pictures of 8×8."""
     monkeypatch.chdir(tmp_path)
-    checkpoint.save(tiny_model(), "model")
-    checkpoint.save(tiny_model(1), "other")
-    checkpoint.save(tiny_model(size=16), "large")
+    ddim.save(tiny_model(), "model")
+    ddim.save(tiny_model(1), "other")
+    ddim.save(tiny_model(size=16), "large")
     Path("pictures").mkdir()
     digits = data.find("digits", 8, 1)
     for k in range(5):
-        plot.save(plot.picture(digits[k]), tmp_path / "pictures" / f"{k}.png")
+        plot.save(plot.to_pil(digits[k]), tmp_path / "pictures" / f"{k}.png")
     return tmp_path
 
 
@@ -54,11 +53,11 @@ def run(here, capsys):
 
 
 def reals() -> torch.Tensor:
-    return Album(["pictures"], checkpoint.load("model")).batch(range(5))
+    return Selection(["pictures"], ddim.load("model").shape).batch(range(5))
 
 
 def test_encode_and_decode_on_the_command_line(here, ddim_cli):
-    options = ("--steps", 20, "--method", "exact", "--batch-size", 2)
+    options = ("--steps", 20, "--solver", "exact", "--batch-size", 2)
     encoded = ddim_cli("encode", "model", "pictures", *options, "--out", "z.safetensors")
     assert encoded.returncode == 0, encoded.stderr
     assert "5 latents: z.safetensors" in encoded.stdout
@@ -71,11 +70,11 @@ def test_encode_and_decode_on_the_command_line(here, ddim_cli):
 
 def test_latents_know_what_they_were_made_with(run, here):
     told = run("encode", "model", "pictures/0.png", "pictures/3.png", "--steps", 10, "--out", "z.safetensors")
-    model = checkpoint.load("model")
-    latents = Latents(here / "z.safetensors")
+    model = ddim.load("model")
+    latents = LatentFile(here / "z.safetensors")
     assert latents.about == {
-        "model": checkpoint.fingerprint(model),
-        "method": "explicit",
+        "model": model.fingerprint,
+        "solver": "ddim",
         "times": list(range(1000, -1, -100)),
         "names": ["pictures/0.png", "pictures/3.png"],
     }
@@ -87,7 +86,7 @@ def test_latents_know_what_they_were_made_with(run, here):
 
 
 def test_implicit_encoding_reports_its_residual(run):
-    told = run("encode", "model", "pictures", "--steps", 10, "--method", "implicit", "--out", "z.safetensors")
+    told = run("encode", "model", "pictures", "--steps", 10, "--solver", "implicit", "--out", "z.safetensors")
     assert re.search(r"largest residual of a step: \d", told)
 
 
@@ -115,7 +114,7 @@ def test_latents_that_are_not_finished_leave_no_file(here):
 
 def test_decoding_elsewhere_is_refused_unless_forced(run, here, capsys):
     run("encode", "model", "pictures", "--steps", 10, "--out", "z.safetensors")
-    run("encode", "model", "pictures", "--steps", 10, "--method", "exact", "--out", "pair.safetensors")
+    run("encode", "model", "pictures", "--steps", 10, "--solver", "exact", "--out", "pair.safetensors")
     save_file({"z": torch.zeros(1, 1, 8, 8)}, "plain.safetensors")
     Path("text.safetensors").write_text("no")
     for args, words in {
@@ -132,15 +131,15 @@ def test_decoding_elsewhere_is_refused_unless_forced(run, here, capsys):
         assert words in line
     assert not (here / "decoded").exists()
     run("decode", "other", "z.safetensors", "--steps", 20, "--force")
-    z = Latents(here / "z.safetensors").batch(range(5))[0]
-    expected = data.to_uint8(ddim.decode(checkpoint.load("other"), z, 20))
+    z = LatentFile(here / "z.safetensors").batch(range(5))[0]
+    expected = data.to_uint8(ddim.decode(ddim.load("other"), z, 20))
     made = torch.stack([plot.read(here / f"decoded/{k:05d}.png") for k in range(5)])
     assert (made.int() - expected.int()).abs().max() <= 1
 
 
 def test_reconstruct_measures_the_round_trip(run, here):
     told = run("reconstruct", "model", "pictures", "--steps", 10, 50, "--batch-size", 2)
-    model, x = checkpoint.load("model"), reals()
+    model, x = ddim.load("model"), reals()
     rows = json.loads((here / "reconstruct/reconstruct.json").read_text())["rows"]
     for row, S, published in zip(rows, (10, 50), ("0.014", "0.0023"), strict=True):
         z = ddim.encode(model, x, S)
@@ -157,7 +156,7 @@ def test_reconstruct_measures_the_round_trip(run, here):
 
 @pytest.mark.parametrize("method", ["implicit", "exact"])
 def test_reconstruct_by_the_inverting_methods(run, here, method: str):
-    run("reconstruct", "model", "pictures", "--steps", 20, "--method", method)
+    run("reconstruct", "model", "pictures", "--steps", 20, "--solver", method)
     run("reconstruct", "model", "pictures", "--steps", 20, "--out", "plain")
     ours, plain = (json.loads((here / d / "reconstruct.json").read_text())["rows"][0] for d in ("reconstruct", "plain"))
     assert ours["mse"] < 0.01 * plain["mse"]
@@ -165,7 +164,7 @@ def test_reconstruct_by_the_inverting_methods(run, here, method: str):
 
 def test_consistency_measures_the_distance_to_the_longest(run, here):
     run("consistency", "model", "--steps", 10, 50, 20, "--n", 6, "--batch-size", 4)
-    model = checkpoint.load("model")
+    model = ddim.load("model")
     made = {S: ddim.sample(model, 6, S) for S in (10, 20, 50)}
     result = json.loads((here / "consistency/consistency.json").read_text())
 
@@ -192,7 +191,7 @@ def cells(figure: Path, row: int, columns: int, labels: int, size: int = 64, top
 
 def test_interpolate_ends_with_the_seeds_own_pictures(run, here):
     run("interpolate", "model", "--seeds", 3, 8, "--frames", 5, "--steps", 10)
-    model = checkpoint.load("model")
+    model = ddim.load("model")
     made = cells(here / "interpolate/interpolate.png", 0, 5, 4)
     ends = torch.cat([ddim.sample(model, 1, 10, seed=s) for s in (3, 8)])
     assert (made[[0, -1]].int() - data.to_uint8(ends).int()).abs().max() <= 1
@@ -205,7 +204,7 @@ def test_interpolate_ends_with_the_seeds_own_pictures(run, here):
 
 def test_interpolate_over_four_seeds_is_a_grid(run, here):
     run("interpolate", "model", "--seeds", 3, 8, 1, 2, "--frames", 3, "--steps", 5, "--format", "webp")
-    model = checkpoint.load("model")
+    model = ddim.load("model")
     corners = data.to_uint8(torch.cat([ddim.sample(model, 1, 5, seed=s) for s in (3, 8, 1, 2)]))
     made = torch.stack([cells(here / "interpolate/interpolate.png", row, 3, 4) for row in range(3)])
     assert (made[[0, 0, 2, 2], [0, 2, 0, 2]].int() - corners.int()).abs().max() <= 1
@@ -232,7 +231,7 @@ def test_interpolate_the_ddpm_way(run, here):
 
 def test_sequence_shows_x_t_and_x0(run, here):
     run("sequence", "model", "--n", 2, "--frames", 3, "--steps", 4, "--precision", "fp32")
-    model = checkpoint.load("model")
+    model = ddim.load("model")
     x = normal(0, range(2), model.shape)
     states = [x]
     predictions = []
@@ -264,12 +263,12 @@ def test_pictures_of_another_kind_are_fitted_with_a_notice(here, capsys):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("encode", "model"), "no pictures named"),
-        (("encode", "model", "notes.txt"), "notes.txt: neither a folder of pictures"),
-        (("encode", "model", "bad.png"), "bad.png: not a readable picture"),
+        (("encode", "model"), "no images named"),
+        (("encode", "model", "notes.txt"), "notes.txt: neither a folder of images"),
+        (("encode", "model", "bad.png"), "bad.png: not a readable image"),
         (("encode", "model", "absent.png"), "no such folder or file"),
         (("encode", "model", "pictures", "--out", "z.png"), "change --out"),
-        (("encode", "model", "pictures", "--steps", "1", "--method", "exact"), "at least 2 steps"),
+        (("encode", "model", "pictures", "--steps", "1", "--solver", "exact"), "at least 2 steps"),
         (("encode", "model", "pictures", "--times", "900", "300"), "must end at 0"),
         (("encode", "model", "pictures", "--steps", "2000"), "steps must be from 1 to 1000"),
         (("reconstruct", "model", "pictures", "--steps", "0"), "steps must be"),
@@ -281,7 +280,7 @@ def test_pictures_of_another_kind_are_fitted_with_a_notice(here, capsys):
         (("interpolate", "model", "--time", "250"), "pass --ddpm"),
         (("interpolate", "model", "--ddpm", "--time", "1001"), "from 1 to 1000"),
         (("interpolate", "model", "--frames", "1"), "at least 2"),
-        (("sequence", "model", "--n", "0"), "at least 1 picture"),
+        (("sequence", "model", "--n", "0"), "at least 1 image"),
     ],
 )
 def test_bad_input_is_told_in_one_line(here, capsys, args: tuple, words: str):
@@ -298,16 +297,16 @@ def test_bad_input_is_told_in_one_line(here, capsys, args: tuple, words: str):
 
 
 def test_an_album_is_its_sources_in_order_cropped_as_they_ask(here):
-    album = Album(["pictures/4.png", "digits", "pictures"], tiny_model())
+    chosen = Selection(["pictures/4.png", "digits", "pictures"], tiny_model().shape)
     digits = data.find("digits", 8, 1)
-    assert len(album) == 1 + len(digits) + 5
+    assert len(chosen) == 1 + len(digits) + 5
     for i, k in {0: 4, 1: 0, 1797: 1796, 1798: 0, 1802: 4}.items():
-        assert torch.equal(album.decode(i), digits[k])
-    album.parts[1].crop = (0, 0, 4, 8)
-    assert torch.equal(album.decode(2)[:, 4], fit(album.parts[1].open(1).crop((0, 0, 4, 8)), 8, 1)[:, 4])
-    assert torch.equal(album.decode(0), digits[4])
+        assert torch.equal(chosen.decode(i), digits[k])
+    chosen.parts[1].crop = (0, 0, 4, 8)
+    assert torch.equal(chosen.decode(2)[:, 4], fit(chosen.parts[1].open(1).crop((0, 0, 4, 8)), 8, 1)[:, 4])
+    assert torch.equal(chosen.decode(0), digits[4])
 
 
 def test_no_pictures_is_an_input_error():
-    with pytest.raises(InputError, match="no pictures"):
-        Album([], tiny_model())
+    with pytest.raises(InputError, match="no images"):
+        Selection([], tiny_model().shape)

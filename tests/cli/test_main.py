@@ -16,7 +16,6 @@ from support.command_line import refused
 from support.models import tiny_model
 
 import ddim
-from ddim.checkpoints import folders as checkpoint
 from ddim.cli.main import VERBS
 from ddim.images.pixels import to_uint8
 
@@ -25,7 +24,7 @@ SOURCE = Path(ddim.__file__).parent
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    return checkpoint.save(tiny_model(channels=3), tmp_path_factory.mktemp("model") / "tiny")
+    return ddim.save(tiny_model(channels=3), tmp_path_factory.mktemp("model") / "tiny")
 
 
 def pixels(file: Path) -> np.ndarray:
@@ -40,7 +39,7 @@ def test_sample_writes_the_pictures_of_the_library(tmp_path: Path, ddim_cli, fol
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "out/grid.png" in result.stdout
-    expected = to_uint8(ddim.sample(checkpoint.load(folder, "cpu"), n=5, steps=7, eta=0.5, seed=3))
+    expected = to_uint8(ddim.sample(ddim.load(folder, "cpu"), n=5, steps=7, eta=0.5, seed=3))
     for k in range(5):
         ours = pixels(tmp_path / "out" / f"{k:05d}.png").astype(int)
         assert np.abs(ours - expected[k].permute(1, 2, 0).numpy()).max() <= 1  # rounding, in another batch
@@ -54,7 +53,7 @@ def test_a_precision_is_told_kept_and_close(tmp_path: Path, ddim_cli):
         result = ddim_cli(*common, "--precision", precision, "--out", precision)
         assert f"digits: on cpu in {precision}" in result.stdout, result.stderr
         assert json.loads((tmp_path / precision / "sample.json").read_text())["precision"] == precision
-    made = [np.load(tmp_path / precision / "pictures.npz")["arr_0"].astype(float) for precision in ("fp32", "bf16")]
+    made = [np.load(tmp_path / precision / "images.npz")["arr_0"].astype(float) for precision in ("fp32", "bf16")]
     assert 0 < np.abs(made[0] - made[1]).mean() < 2
     other = ddim_cli(*common, "--precision", "bf16", "--out", "fp32")
     refused(other, "holds files made with precision fp32, not bf16")
@@ -67,10 +66,10 @@ def test_npz_and_hat_and_times(tmp_path: Path, ddim_cli, folder: Path):
     args += ("--precision", "fp32")
     result = ddim_cli("sample", folder, *args)
     assert result.returncode == 0, result.stderr
-    with np.load(tmp_path / "out" / "pictures.npz") as file:
+    with np.load(tmp_path / "out" / "images.npz") as file:
         pictures = file["arr_0"]
     assert pictures.dtype == np.uint8
-    expected = ddim.sample(checkpoint.load(folder, "cpu"), n=3, eta="hat", clip=True, times=[900, 400, 0])
+    expected = ddim.sample(ddim.load(folder, "cpu"), n=3, eta="hat", clip=True, times=[900, 400, 0])
     assert np.abs(pictures.astype(int) - to_uint8(expected).permute(0, 2, 3, 1).numpy()).max() <= 1
 
 
@@ -116,10 +115,10 @@ def test_a_folder_of_other_settings_is_not_mixed(tmp_path: Path, ddim_cli, folde
             ("train", "imagenet"),
             "unknown preset 'imagenet': choose one of digits, cifar10, celeba, stl10, bedroom, church",
         ),
-        (("train", "celeba"), "no pictures named: give --data"),
-        (("train", "digits", "--data", "empty"), "empty: holds no pictures"),
+        (("train", "celeba"), "no images named: give --data"),
+        (("train", "digits", "--data", "empty"), "empty: holds no images"),
         (("train", "digits", "--data", "nowhere"), "nowhere: no such folder"),
-        (("train", "digits", "--data", "broken"), "broken/b.png: not a readable picture"),
+        (("train", "digits", "--data", "broken"), "broken/b.png: not a readable image"),
         (("train", "digits", "--size", "9"), "size 9 cannot be halved"),
         (("train", "digits", "--groups", "5"), "not divisible by groups 5"),
         (("train", "digits", "--steps", "0"), "--steps must be"),
@@ -153,7 +152,7 @@ def test_a_folder_without_permission(tmp_path: Path, ddim_cli, folder: Path):
 
 
 def test_a_truncated_model_is_refused(tmp_path: Path, ddim_cli):
-    folder = checkpoint.save(tiny_model(), tmp_path / "m")
+    folder = ddim.save(tiny_model(), tmp_path / "m")
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     refused(ddim_cli("sample", folder, "--out", "out"), "diffusion_pytorch_model.safetensors: truncated")
@@ -171,7 +170,7 @@ def test_a_folder_of_mixed_pictures_trains(tmp_path: Path, ddim_cli):
     tiny = ("--ch", 8, "--groups", 4, "--mult", 1, 1, "--batch-size", 4, "--steps", 3, "--channels", 3)
     result = ddim_cli("train", "digits", "--data", "in", "--out", "run", *tiny, "--skip-broken")
     assert result.returncode == 0, result.stderr
-    assert "left out 1 of 8 pictures" in result.stderr
+    assert "left out 1 of 8 images" in result.stderr
     assert "model: run" in result.stdout
 
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 from support.models import tiny_network
 
-from ddim.checkpoints import folders as checkpoint
+import ddim
+from ddim import images as data
+from ddim import plots as plot
 from ddim.cli import main as cli
 from ddim.diffusion import schedule
 from ddim.diffusion.model import Model
 from ddim.evaluation import features, metrics, paper, report
 from ddim.evaluation.metrics import Statistics
-from ddim import images as data
-from ddim.plots import sheets as plot
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     model = Model(tiny_network(), schedule.linear(20, 5e-3, 0.9), (1, 8, 8), info={"data": "digits"})
-    checkpoint.save(model, tmp_path / "model")
+    ddim.save(model, tmp_path / "model")
     return tmp_path
 
 
@@ -91,7 +91,7 @@ def test_another_reference_and_held_out_pictures(here):
     for name, some in {"train": real[:300], "test": real[300:380]}.items():
         (here / name).mkdir()
         for k, picture in enumerate(some):
-            plot.save(plot.picture(picture), here / name / f"{k:03d}.png")
+            plot.save(plot.to_pil(picture), here / name / f"{k:03d}.png")
     args = "evaluate model --steps 3 --eta 0 --n 70 --reference train --held-out test --out out"
     assert ran(args)
     table = json.loads((here / "out/table.json").read_text())
@@ -115,29 +115,28 @@ def test_bad_input(here, capsys):
     assert "eta 2.0 is too large" in refusal(capsys, "evaluate", "model", "--n", 4, "--steps", 2, "--eta", 2)
     few = ("evaluate", "model", "--n", 4, "--steps", 2)
     assert "no such feature file; name digits-small" in refusal(capsys, *few, "--features", "none.pt")
-    assert "takes pictures of 3×32×32, not 1×8×8" in refusal(capsys, *few, "--features", "cifar10-small")
+    assert "takes images of 3×32×32, not 1×8×8" in refusal(capsys, *few, "--features", "cifar10-small")
     metrics.write(Statistics.of(torch.randn(9, 5)), here / "other.npz")
     told = refusal(capsys, *few, "--reference", "other.npz")
     assert "features 64 wide cannot be held against a reference 5 wide" in told
     (here / "small").mkdir()
     for k in range(3):
-        plot.save(plot.picture(torch.full((1, 6, 6), k, dtype=torch.uint8)), here / "small" / f"{k}.png")
+        plot.save(plot.to_pil(torch.full((1, 6, 6), k, dtype=torch.uint8)), here / "small" / f"{k}.png")
     told = refusal(capsys, *few, "--reference", "small")
-    assert "small: pictures of 6×6 are smaller than the model's 8×8" in told
+    assert "small: images of 6×6 are smaller than the model's 8×8" in told
     assert not (here / "evaluations").exists()  # nothing was begun
-    checkpoint.save(Model(tiny_network(), schedule.linear(20, 5e-3, 0.9), (1, 8, 8)), here / "bare")
-    assert "name the training pictures by --reference" in refusal(capsys, "evaluate", "bare", *few[2:])
+    ddim.save(Model(tiny_network(), schedule.linear(20, 5e-3, 0.9), (1, 8, 8)), here / "bare")
+    assert "name the training images by --reference" in refusal(capsys, "evaluate", "bare", *few[2:])
 
 
 def test_too_few_pictures_are_warned_of_by_name(here, capsys):
     (here / "few").mkdir()
     for k, picture in enumerate(data.load(data.find("digits", 8, 1))[:30]):
-        plot.save(plot.picture(picture), here / "few" / f"{k}.png")
+        plot.save(plot.to_pil(picture), here / "few" / f"{k}.png")
     assert ran("evaluate model --n 70 --steps 2 --eta 0 --reference few --out out")
     told = capsys.readouterr().out
     assert (
-        "warning: the reference few has 30 pictures, no more than the 64 dimensions of the features digits-small"
-        in told
+        "warning: the reference few has 30 images, no more than the 64 dimensions of the features digits-small" in told
     )
     assert "warning: a cell" not in told
 
@@ -173,7 +172,7 @@ def test_reproduce_writes_the_papers_tables_and_figures(here, capsys):
     # Table 2, against encode and decode of the library.
     import ddim
 
-    model = checkpoint.load(here / "model", "cpu")
+    model = ddim.load(here / "model", "cpu")
     x = data.to_float(data.load(data.find("digits", 8, 1))[:6])
     row = next(line for line in written.splitlines() if "squared error a dimension" in line)
     for steps, cell in zip((10, 20), row.split("|")[2:-1], strict=True):

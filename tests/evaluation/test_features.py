@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from ddim import images as data
 from ddim.errors import InputError
 from ddim.evaluation import features
 from ddim.evaluation.features.inception import Inception, resize
-from ddim import images as data
 
 CIFAR = Path(__file__).parents[3] / "shared" / "data" / "cifar10" / "test.parquet"
 
@@ -123,7 +123,7 @@ def test_a_torchscript_file_is_asked_for_its_features(tmp_path):
     assert found(x[:, :1]).shape == (3, 6)  # grey is shown as RGB
     assert found.hash == hashlib.sha256((tmp_path / "stand.pt").read_bytes()).hexdigest()[:16]
     torch.jit.script(Flat()).save(tmp_path / "flat.pt")
-    with pytest.raises(InputError, match=r"must give \(N, width\) for N pictures; it gave \(\)"):
+    with pytest.raises(InputError, match=r"must give \(N, width\) for N images; it gave \(\)"):
         features.find(str(tmp_path / "flat.pt"))(x)
 
 
@@ -139,7 +139,7 @@ def test_bad_files(tmp_path):
     torch.save(nn.Linear(2, 2), tmp_path / "pickled.pth")  # would run code if it were unpickled
     with pytest.raises(InputError, match="neither TorchScript nor weights"):
         features.find(str(tmp_path / "pickled.pth"))
-    with pytest.raises(InputError, match="takes pictures of 1×8×8, not 1×16×16"):
+    with pytest.raises(InputError, match="takes images of 1×8×8, not 1×16×16"):
         features.find("digits-small")(torch.zeros(2, 1, 16, 16, dtype=torch.uint8))
 
 

@@ -3,10 +3,10 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
+from ddim import images as data
 from ddim.errors import InputError
 from ddim.evaluation import features, metrics
 from ddim.evaluation.metrics import Statistics
-from ddim import images as data
 
 
 class Linear:
@@ -72,11 +72,11 @@ def test_statistics_are_numpys_in_float64_whatever_the_batch_size():
 
 
 def test_a_set_too_large_for_memory_is_streamed(tmp_path):
-    from ddim.plots import sheets as plot
+    from ddim import plots as plot
 
     x, network = pictures(23, size=8), Linear(64, 5)
     for k, picture in enumerate(x):
-        plot.save(plot.picture(picture), tmp_path / f"{k:03d}.png")
+        plot.save(plot.to_pil(picture), tmp_path / f"{k:03d}.png")
     streamed = metrics.statistics(network, data.find(str(tmp_path), 8, 1), batch_size=10)
     whole = metrics.statistics(network, x)
     assert torch.allclose(streamed.mu, whole.mu, rtol=0, atol=1e-6)
@@ -166,7 +166,7 @@ def test_neighbours_are_those_of_brute_force():
 
 
 def test_bad_input(tmp_path):
-    with pytest.raises(InputError, match="2 pictures or more; got 1"):
+    with pytest.raises(InputError, match="2 images or more; got 1"):
         metrics.statistics(Linear(16, 5), pictures(1))
     with pytest.raises(InputError, match=r"5 wide cannot be held against a reference 4 wide.*--features"):
         metrics.fid(gaussian(0, 4), gaussian(0, 5))

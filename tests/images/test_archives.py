@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from support.command_line import refused
 
+from ddim import images as data
 from ddim.errors import InputError
 from ddim.images import archives as published
-from ddim import images as data
 
 
 def pictures(n: int, height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -146,7 +146,7 @@ def test_lsun_lmdb(tmp_path: Path, monkeypatch, workers: int):
     source = tmp_path / "church_outdoor_train_lmdb"
     expected = images[:, 2:18]  # the centre square
     assert np.array_equal(read(source, 16), expected)
-    monkeypatch.setattr(data, "MEMORY", 1)
+    monkeypatch.setattr("ddim.images.cache.MEMORY", 1)
     (batch,) = data.batches(data.load(data.find(str(source), 16, 3)), iter([[4, 0]]), workers)
     assert np.array_equal(batch.permute(0, 2, 3, 1).numpy(), expected[[4, 0]])
 
@@ -183,7 +183,7 @@ def test_ddim_data_tells_what_is_there(tmp_path: Path, ddim_cli, cifar):
     folder, _, _ = cifar
     result = ddim_cli("data", folder)
     assert result.returncode == 0, result.stderr
-    assert "pictures  10, read as Array" in result.stdout
+    assert "pictures  10, read as ArrayImages" in result.stdout
     assert "32×32 (10)" in result.stdout
     celeba(pictures(3, 20, 30), tmp_path / "in")
     (tmp_path / "in" / "000002.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing more")

@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from ddim.errors import InputError
 from ddim import images as data
+from ddim.errors import InputError
 
 CIFAR = Path(__file__).parents[3] / "shared" / "data" / "cifar10" / "test.parquet"
 
@@ -136,7 +136,7 @@ def test_the_cache_is_used_and_follows_the_pictures(tmp_path: Path, monkeypatch)
     gradient(8, 8).save(folder / "a.png")
     first = data.load(data.find(str(folder), 8, 3))
     with monkeypatch.context() as patch:
-        patch.setattr(data, "decode_all", None)  # a second decoding would fail
+        patch.setattr("ddim.images.cache.decode_all", None)  # a second decoding would fail
         assert torch.equal(data.load(data.find(str(folder), 8, 3)), first)
     gradient(8, 8).rotate(180).save(folder / "b.png")
     assert len(data.load(data.find(str(folder), 8, 3))) == 2
@@ -162,7 +162,7 @@ def test_a_large_set_streams_the_same_pictures(tmp_path: Path, monkeypatch, work
         gradient(8 + i, 8).save(folder / f"{i}.png")
     source = data.find(str(folder), 8, 3)
     kept = data.load(source)
-    monkeypatch.setattr(data, "MEMORY", 100)
+    monkeypatch.setattr("ddim.images.cache.MEMORY", 100)
     streamed = data.load(source)
     assert streamed is source
     index = list(islice(data.order(7, 3, seed=1), 5))
@@ -198,7 +198,7 @@ def test_a_broken_picture_is_named_or_left_out(tmp_path: Path, capsys):
     for i in range(3):
         gradient(8, 8).save(tmp_path / f"{i}.png")
     (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:60])
-    with pytest.raises(InputError, match=r"1\.png: not a readable picture"):
+    with pytest.raises(InputError, match=r"1\.png: not a readable image"):
         data.load(data.find(str(tmp_path), 8, 3))
     assert len(data.load(data.find(str(tmp_path), 8, 3, skip_broken=True))) == 2
     assert "left out 1 of 3" in capsys.readouterr().err
@@ -210,7 +210,7 @@ def test_a_broken_picture_is_named_or_left_out(tmp_path: Path, capsys):
         ("", "--data"),
         ("no/such/folder", "no such folder"),
         ("nowhere.parquet", "no such"),
-        ("empty", "holds no pictures"),
+        ("empty", "holds no images"),
     ],
 )
 def test_bad_sources(tmp_path: Path, monkeypatch, source: str, words: str):

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +16,18 @@ import torch
 from support.command_line import command, environment, refused
 from support.models import tiny_model
 
-from ddim.checkpoints import folders as checkpoint
-from ddim.cli.commands import ready
+import ddim
 from ddim.diffusion.sampling import sample
+from ddim.diffusion.walk import last
 from ddim.images.pixels import to_uint8
 from ddim.jobs import sampling as job
+from ddim.jobs.image_files import Pngs, Shards
+from ddim.system.processes import Alone
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    model = tiny_model()
-    model.info["data"] = "digits"
-    return checkpoint.save(model, tmp_path / "model")
+    return ddim.save(replace(tiny_model(), facts=ddim.Facts(data="digits")), tmp_path / "model")
 
 
 def torchrun(*args: object) -> list[str]:
@@ -39,7 +40,7 @@ def torchrun(*args: object) -> list[str]:
 
 
 def finish(args: list[str], tmp_path: Path) -> str:
-    done = subprocess.run(args, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=240)
+    done = subprocess.run(args, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -54,7 +55,7 @@ def kill_when(args: list[str], tmp_path: Path, started) -> None:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    until = time.monotonic() + 120
+    until = time.monotonic() + 600
     while not started():
         assert process.poll() is None, "it ended before it could be killed"
         assert time.monotonic() < until, "it never started"
@@ -77,16 +78,16 @@ def test_a_killed_job_goes_on_to_the_same_file(run, tmp_path):
     kill_when(command(*args, "--out", "broken"), tmp_path, lambda: len(list(shards.glob("[0-9]*.npy"))) >= 4)
     made = {path: path.stat().st_mtime_ns for path in shards.glob("[0-9]*.npy")}
     assert 4 <= len(made) < 19
-    assert not (tmp_path / "broken" / "pictures.npz").exists()
-    (shards / ".0000000-0000008.npy.1.part.npy").write_bytes(b"half")  # as a kill while writing leaves it
+    assert not (tmp_path / "broken" / "images.npz").exists()
+    (shards / ".ddim-part-1-0000000-0000008.npy").write_bytes(b"half")  # as a kill while writing leaves it
     # It goes on with the batch size it was begun with: another would round a rare pixel otherwise.
     finish(command(*args[:-4], "--format", "npz", "--out", "broken"), tmp_path)
     assert all(path.stat().st_mtime_ns == when for path, when in made.items())
     whole, broken = files(tmp_path / "whole", "*"), files(tmp_path / "broken", "*")
     assert whole == broken
-    with np.load(tmp_path / "whole" / "pictures.npz") as file:
+    with np.load(tmp_path / "whole" / "images.npz") as file:
         pictures = torch.from_numpy(file["arr_0"]).permute(0, 3, 1, 2)
-    expected = to_uint8(sample(ready(tiny_model(), "fp32"), n=150, steps=60, eta=1.0, batch_size=8))
+    expected = to_uint8(sample(ddim.prepare(tiny_model(), "fp32"), n=150, steps=60, eta=1.0, batch_size=8))
     assert torch.equal(pictures, expected)
     refused(
         subprocess.run(
@@ -101,9 +102,9 @@ def test_two_processes_make_the_pictures_of_one(run, tmp_path):
     args = ("sample", run, "--n", 50, "--steps", 5, "--batch-size", 8)
     finish(command(*args, "--out", "one"), tmp_path)
     told = finish(torchrun(*args, "--out", "two"), tmp_path)
-    assert told.count("50 pictures") == 1  # one process speaks
+    assert told.count("50 images") == 1  # one process speaks
     one = files(tmp_path / "one", "*")
-    assert len(one) == 52
+    assert len(one) == 51  # the images and their settings: the sheet lies beside the folder
     assert one == files(tmp_path / "two", "*")
 
 
@@ -127,24 +128,35 @@ def test_an_evaluation_by_two_processes_killed_and_gone_on_with_by_one(run, tmp_
     assert tables[0] == tables[1]
 
 
-def test_pictures_and_seconds_are_read_back(tmp_path):
-    model = tiny_model()
-    for kind in (job.Shards, job.Pngs):
-        store = kind(tmp_path / kind.__name__)
-        store.out.mkdir()
-        whole = job.Job(store, 11, 4, [1000, 500, 0], 0.0, 3, False)
-        steps = []
-        assert [
-            images for images, _ in whole.work(model, whole.share(job.Alone(None)), steps.append)
-        ] == whole.batches()
-        assert sum(steps) == 11 * 2
-        assert whole.share(job.Alone(None)) == []
-        assert torch.equal(whole.pictures(), to_uint8(sample(model, n=11, steps=2, seed=3, batch_size=4)))
-        assert torch.equal(whole.pictures(5), whole.pictures()[:5])
+def work(model, whole: job.Job) -> None:
+    for indices in whole.share(model, Alone(None)):
+        whole.write(indices, last(whole.walk(model, indices)).x)
+
+
+@pytest.mark.parametrize("kind", [Shards, Pngs])
+def test_images_are_read_back_and_damaged_ones_made_again(tmp_path, kind):
+    model, files = tiny_model(), kind(tmp_path)
+    whole = job.Job(files, 11, 4, [1000, 500, 0], seed=3)
+    assert whole.share(model, Alone(None)) == whole.batches()
+    work(model, whole)
+    assert whole.share(model, Alone(None)) == []
+    expected = to_uint8(sample(model, n=11, steps=2, seed=3, batch_size=4))
+    assert torch.equal(whole.images(), expected)
+    assert torch.equal(whole.images(5), expected[:5])
+    cut, other = sorted(tmp_path.iterdir())[:2]
+    cut.write_bytes(cut.read_bytes()[:-20])  # as a full disk or a crash of the system leaves it
+    if kind is Shards:
+        other.write_bytes(b"junk")
+    assert whole.share(model, Alone(None)) == whole.batches()[: 2 if kind is Shards else 1]
+    work(model, whole)
+    assert torch.equal(whole.images(), expected)
+
+
+def test_seconds_are_read_back(tmp_path):
     log = tmp_path / "seconds.jsonl"
     job.note(log, range(0, 4), 2.0)
     job.note(log, range(4, 8), 6.0)
     with open(log, "a") as file:
-        file.write('{"images": [8, ')  # cut short by a kill
+        file.write('null\n{"seconds": 1}\n["junk"]\n{"images": [8, ')  # the last one cut short by a kill
     assert job.seconds_an_image([log]) == 1.0
     assert job.seconds_an_image([]) is None

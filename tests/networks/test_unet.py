@@ -8,7 +8,7 @@ from support.models import tiny_network
 from ddim.errors import InputError
 from ddim.networks.blocks import Upsample
 from ddim.networks.unet import UNet, UNetConfig
-from ddim.training.loop import build, unet_config
+from ddim.training.new_model import build, unet_config
 from ddim.training.settings import PRESETS
 
 CONFIGS = {
@@ -97,11 +97,11 @@ def test_upsampling_is_doubling_and_then_a_convolution(size: tuple[int, int]):
 
 def test_patches_are_the_network_on_rearranged_pixels():
     """patch 2 is the plain network whose channels are the four pixels of each square."""
-    preset = replace(PRESETS["digits"], patch=2, ch=16, mult=(1, 2))
+    preset = PRESETS["digits"].changed(patch=2, ch=16, mult=(1, 2))
     patched = build(preset).network.eval()
     config = patched.config
     assert config.patch == 2
-    plain = UNet(replace(unet_config(replace(preset, patch=1)), in_channels=4, out_channels=4)).eval()
+    plain = UNet(replace(unet_config(preset.changed(patch=1)), in_channels=4, out_channels=4)).eval()
     generator = torch.Generator().manual_seed(0)
     plain.load_state_dict({k: torch.randn(v.shape, generator=generator) * 0.1 for k, v in plain.state_dict().items()})
     patched.load_state_dict(plain.state_dict())
@@ -115,4 +115,4 @@ def test_patches_are_the_network_on_rearranged_pixels():
 
 def test_patches_have_to_fit():
     with pytest.raises(InputError, match="size 8 cannot be cut into patches of 3 and halved 1 times"):
-        unet_config(replace(PRESETS["digits"], patch=3))
+        unet_config(PRESETS["digits"].changed(patch=3))

@@ -1,12 +1,47 @@
-"""The real command line in a process of its own, and its refusals."""
+"""The command line in this process, or in one of its own, and its refusals."""
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
+from ddim.cli.main import main
+
+
+class Output(io.StringIO):
+    """A standard output that a command may reconfigure."""
+
+    encoding = "utf-8"
+
+    def reconfigure(self, **how: str) -> None:
+        pass
+
+
+def in_process(tmp_path: Path, *args: object) -> subprocess.CompletedProcess:
+    """Run `ddim …` in `tmp_path` in this process; what it changes of torch's settings is put back.
+
+    An uncaught exception is a bug, and the test's to fail by.
+    """
+    before, precision, out, err = Path.cwd(), torch.get_float32_matmul_precision(), Output(), Output()
+    os.chdir(tmp_path)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = main([str(arg) for arg in args])
+    finally:
+        os.chdir(before)
+        torch.set_float32_matmul_precision(precision)
+        torch.set_flush_denormal(False)
+        if state := sys.modules.get("accelerate.state"):
+            state.AcceleratorState._reset_state(reset_partial_state=True)
+    return subprocess.CompletedProcess(args, status, out.getvalue(), err.getvalue())
+
 
 def command(*args: object) -> list[str]:
+    """`ddim …` as a process."""
     return [sys.executable, "-m", "ddim", *map(str, args)]
 
 

@@ -1,7 +1,6 @@
 """Short trainings of a tiny network on the embedded digits."""
 
 import json
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -9,9 +8,10 @@ from accelerate import Accelerator
 
 from ddim import images as data
 from ddim.training import loop as train
+from ddim.training.new_model import build
 from ddim.training.settings import PRESETS
 
-TINY = replace(PRESETS["digits"], ch=8, groups=4, mult=(1, 1), batch_size=16, steps=30, warmup=5, decay=False)
+TINY = PRESETS["digits"].changed(ch=8, groups=4, mult=(1, 1), batch_size=16, steps=30, warmup=5, decay=False)
 OPTIONS = [
     "--ch",
     "8",
@@ -38,8 +38,8 @@ def losses(run: Path) -> list[tuple[int, float]]:
 
 
 def fit(preset=TINY, steps: int = 5, pictures=None) -> tuple[list[float], train.State]:
-    model = train.build(preset)
-    state = train.State.new(preset, model.network)
+    model = build(preset)
+    state = train.State.new(preset.optimiser, model.network)
     pictures = data.load(data.find("digits", 8, 1)) if pictures is None else pictures
     return [
         x.item() for x in islice(train.fit(preset, state, model.abar, pictures, Accelerator(cpu=True)), steps)

@@ -13,11 +13,10 @@ from support.command_line import command, environment
 from support.models import tiny_model
 from support.training import OPTIONS, TINY, fit, losses
 
-from ddim.checkpoints import folders as checkpoint
-from ddim.cli.commands import ready
+import ddim
+from ddim import plots as plot
 from ddim.diffusion.sampling import sample
 from ddim.images.pixels import to_uint8
-from ddim.plots import sheets as plot
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--", "ddim"]
 ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
@@ -68,7 +67,7 @@ def test_training_that_loses_a_process_and_is_stopped_goes_on(tmp_path: Path):
     step, kept = map(int, found.groups())
     assert kept == torch.load(run / "state" / "last.pt", weights_only=True)["step"]
     assert kept <= step <= kept + 10
-    assert not list(run.rglob(".*.part*"))
+    assert not list(run.rglob(".ddim-part-*"))
 
     before = log.stat().st_mtime_ns
     gone_on = lambda: log.stat().st_mtime_ns > before and lines() >= kept + 4  # noqa: E731
@@ -85,7 +84,7 @@ def test_training_that_loses_a_process_and_is_stopped_goes_on(tmp_path: Path):
 
 
 def test_sampling_that_loses_a_process_goes_on(tmp_path: Path):
-    folder = checkpoint.save(tiny_model(), tmp_path / "model")
+    folder = ddim.save(tiny_model(), tmp_path / "model")
     args = ("sample", folder, "--n", 150, "--steps", 60, "--eta", 1, "--batch-size", 8, "--out", "out")
     args += ("--precision", "fp32")
     out = tmp_path / "out"
@@ -101,5 +100,7 @@ def test_sampling_that_loses_a_process_goes_on(tmp_path: Path):
     kept = [path for path, when in made.items() if path.stat().st_mtime_ns == when]
     assert len(kept) >= len(made) // 8 * 8 - 8  # all but those of a batch that was being written
     pictures = torch.stack([plot.read(out / f"{k:05d}.png") for k in range(150)])
-    assert torch.equal(pictures, to_uint8(sample(ready(tiny_model(), "fp32"), n=150, steps=60, eta=1.0, batch_size=8)))
-    assert not list(out.rglob(".*.part*"))
+    assert torch.equal(
+        pictures, to_uint8(sample(ddim.prepare(tiny_model(), "fp32"), n=150, steps=60, eta=1.0, batch_size=8))
+    )
+    assert not list(out.rglob(".ddim-part-*"))

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -20,11 +19,13 @@ from support.command_line import command, environment, refused
 from support.models import tiny_network
 from support.training import OPTIONS, TINY, fit, losses
 
+from ddim import images as data
 from ddim.diffusion import schedule
 from ddim.diffusion.process import marginal
-from ddim import images as data
 from ddim.system.files import held
 from ddim.training import loop as train
+from ddim.training.loss import loss_of, randomness
+from ddim.training.new_model import build
 
 ABAR = schedule.linear()
 
@@ -32,7 +33,7 @@ ABAR = schedule.linear()
 def test_the_first_loss_is_that_of_predicting_nothing():
     """ε̂ = 0 before the first step, so the loss is the mean of ε² over the batch that the seed decides."""
     first, _ = fit(steps=1)
-    _, eps, _ = train.randomness(TINY.seed, 1, (16, 1, 8, 8), 1000)
+    _, eps, _ = randomness(TINY.optimiser.seed, 1, (16, 1, 8, 8), 1000)
     assert abs(first[0] - eps.square().mean().item()) < 1e-6
 
 
@@ -45,25 +46,25 @@ def test_the_loss_is_the_papers_objective():
     for x, e, t in zip(x0, eps, times.tolist(), strict=True):
         x_t = marginal(x, e, ABAR[t]).float()
         expected += (e - network(x_t[None], torch.tensor([t - 1]))[0]).square().mean().item() / 6
-    assert abs(train.loss_of(network, x0, times, eps, ABAR).item() - expected) < 1e-5
+    assert abs(loss_of(network, x0, times, eps, ABAR).item() - expected) < 1e-5
 
 
 def test_times_are_antithetic_uniform_and_never_zero():
-    times = torch.cat([train.randomness(0, step, (128, 1, 1, 1), 1000)[0] for step in range(500)])  # (64000,)
+    times = torch.cat([randomness(0, step, (128, 1, 1, 1), 1000)[0] for step in range(500)])  # (64000,)
     assert times.min() == 1
     assert times.max() == 1000
     assert abs(times.double().mean() - 500.5) < 1e-9  # exactly, by pairs
     counts = times.bincount(minlength=1001)[1:].view(10, 100).sum(1)
     assert (counts - 6400).abs().max() < 5 * 6400**0.5
-    odd, _, _ = train.randomness(0, 1, (5, 1, 1, 1), 1000)
+    odd, _, _ = randomness(0, 1, (5, 1, 1, 1), 1000)
     assert len(odd) == 5
 
 
 def test_steps_draw_different_numbers():
-    a, b = train.randomness(0, 1, (64, 1, 8, 8), 1000), train.randomness(0, 2, (64, 1, 8, 8), 1000)
+    a, b = randomness(0, 1, (64, 1, 8, 8), 1000), randomness(0, 2, (64, 1, 8, 8), 1000)
     assert abs(torch.corrcoef(torch.stack([a[1].flatten(), b[1].flatten()]))[0, 1]) < 0.08
-    assert torch.equal(a[1], train.randomness(0, 1, (64, 1, 8, 8), 1000)[1])
-    assert not torch.equal(a[1], train.randomness(1, 1, (64, 1, 8, 8), 1000)[1])
+    assert torch.equal(a[1], randomness(0, 1, (64, 1, 8, 8), 1000)[1])
+    assert not torch.equal(a[1], randomness(1, 1, (64, 1, 8, 8), 1000)[1])
 
 
 def test_the_average_is_the_recursion():
@@ -81,22 +82,28 @@ def test_the_average_is_the_recursion():
 
 
 def test_the_learning_rate_rises_and_falls():
-    preset = replace(TINY, lr=2.0, warmup=10, steps=100, decay=True)
-    assert train.rate(preset, 5) == pytest.approx(2.0 * 0.5 * 0.5 * (1 + np.cos(np.pi * 4 / 100)))
-    assert train.rate(preset, 100) < 0.01
-    assert [train.rate(replace(preset, decay=False), k) for k in (1, 10, 100)] == [pytest.approx(0.2), 2.0, 2.0]
+    preset = TINY.changed(lr=2.0, warmup=10, steps=100, decay=True)
+    assert train.rate(preset.optimiser, 5) == pytest.approx(2.0 * 0.5 * 0.5 * (1 + np.cos(np.pi * 4 / 100)))
+    assert train.rate(preset.optimiser, 100) < 0.01
+    assert [train.rate(preset.changed(decay=False).optimiser, k) for k in (1, 10, 100)] == [
+        pytest.approx(0.2),
+        2.0,
+        2.0,
+    ]
 
 
 def test_half_of_the_pictures_are_flipped():
     """With one lopsided picture and ε known, what the network was shown tells the side."""
     picture = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
     picture[..., :4] = 255
-    preset = replace(TINY, flip=True, batch_size=400)
-    model = train.build(preset)
+    preset = TINY.changed(flip=True, batch_size=400)
+    model = build(preset)
     seen = []
     model.network.register_forward_pre_hook(lambda module, args: seen.append(args))
-    next(train.fit(preset, train.State.new(preset, model.network), model.abar, picture, Accelerator(cpu=True)))
-    times, eps, coin = train.randomness(preset.seed, 1, (400, 1, 8, 8), 1000)
+    next(
+        train.fit(preset, train.State.new(preset.optimiser, model.network), model.abar, picture, Accelerator(cpu=True))
+    )
+    times, eps, coin = randomness(preset.optimiser.seed, 1, (400, 1, 8, 8), 1000)
     level = ABAR[times].float()[:, None, None, None]
     x0 = (seen[0][0] - (1 - level).sqrt() * eps) / level.sqrt()
     clear = times < 300
@@ -106,8 +113,8 @@ def test_half_of_the_pictures_are_flipped():
 
 
 def test_dropout_is_repeatable_and_active():
-    dropped, _ = fit(replace(TINY, dropout=0.5), steps=4)
-    again, _ = fit(replace(TINY, dropout=0.5), steps=4)
+    dropped, _ = fit(TINY.changed(dropout=0.5), steps=4)
+    again, _ = fit(TINY.changed(dropout=0.5), steps=4)
     plain, _ = fit(TINY, steps=4)
     assert dropped == again
     assert dropped[3] != plain[3]
@@ -117,8 +124,8 @@ def test_bf16_keeps_float32_weights_and_about_the_loss():
     """Autocast: other numbers than float32's, within its rounding; weights and averages stay float32."""
     whole, _ = fit(steps=6)
     AcceleratorState._reset_state(reset_partial_state=True)
-    model = train.build(TINY)
-    state = train.State.new(TINY, model.network)
+    model = build(TINY)
+    state = train.State.new(TINY.optimiser, model.network)
     pictures = data.load(data.find("digits", 8, 1))
     half = Accelerator(cpu=True, mixed_precision="bf16")
     losses = [loss.item() for loss in islice(train.fit(TINY, state, model.abar, pictures, half), 6)]
@@ -131,7 +138,7 @@ def test_bf16_keeps_float32_weights_and_about_the_loss():
 @pytest.mark.parametrize("parts", [2, 16])
 def test_a_step_in_parts_is_the_same_step(parts: int):
     """The losses, the gradients' norm and the weights are those of whole batches, and only a part is in memory."""
-    (whole, before), (ours, state) = fit(steps=10), fit(replace(TINY, accumulate=parts), steps=10)
+    (whole, before), (ours, state) = fit(steps=10), fit(TINY.changed(accumulate=parts), steps=10)
     assert max(abs(a - b) for a, b in zip(whole, ours, strict=True)) < 1e-5
     for ours, theirs in ((state.network, before.network), (state.average, before.average)):
         for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
@@ -139,19 +146,19 @@ def test_a_step_in_parts_is_the_same_step(parts: int):
     seen = []
     state.network.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
     pictures = data.load(data.find("digits", 8, 1))
-    next(train.fit(replace(TINY, accumulate=parts), state, ABAR, pictures, Accelerator(cpu=True)))
+    next(train.fit(TINY.changed(accumulate=parts), state, ABAR, pictures, Accelerator(cpu=True)))
     assert seen == [16 // parts] * parts
 
 
 def test_training_learns():
-    values, _ = fit(replace(TINY, lr=2e-3), steps=120)
+    values, _ = fit(TINY.changed(lr=2e-3), steps=120)
     assert np.mean(values[-20:]) < 0.5 * values[0]
 
 
 def test_a_state_that_does_not_fit_is_refused(tmp_path: Path):
     _, state = fit(steps=1)
     state.save(tmp_path / "s.pt")
-    other = train.State.new(TINY, train.build(replace(TINY, ch=16)).network)
+    other = train.State.new(TINY.optimiser, build(TINY.changed(ch=16)).network)
     with pytest.raises(train.InputError, match="not the state of this run"):
         other.restore(tmp_path / "s.pt")
 
@@ -171,7 +178,7 @@ def test_a_run_leaves_everything(unbroken: Path, ddim_cli):
     for name in ("loss.png", "samples/step-0000030.png"):
         with Image.open(unbroken / name) as picture:
             assert min(picture.size) > 100
-    assert not list(unbroken.rglob("*.part*"))
+    assert not list(unbroken.rglob(".ddim-part-*"))
     told = ddim_cli("info", unbroken).stdout
     assert "8×8, greyscale" in told
     assert "linear, β 0.0001 … 0.02" in told
@@ -295,7 +302,7 @@ def test_a_full_disk_while_saving_keeps_the_previous_state(tmp_path: Path, ddim_
     assert "last.pt: no room to write it" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
     assert (run / "state" / "last.pt").read_bytes() == before
-    assert not list(run.rglob("*.part*"))
+    assert not list(run.rglob(".ddim-part-*"))
     assert ddim_cli("train", "digits", "--out", run, "--resume", "--steps", "35").returncode == 0
     assert [step for step, _ in losses(run)] == list(range(1, 36))
 

@@ -7,9 +7,10 @@ Nothing here imports torch, so that a wrong option is refused at once.
 import contextlib
 import io
 import math
+import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Literal, TypeVar
 
@@ -102,7 +103,8 @@ def parse(options: type[Options], verb: str, args: Sequence[str], default: Optio
     given = {} if default is None else {"default": default}
     output, complaint = io.StringIO(), io.StringIO()
     try:
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(complaint):
+        helping = contextlib.nullcontext() if {"-h", "--help"} & set(args) else wide()
+        with helping, contextlib.redirect_stdout(output), contextlib.redirect_stderr(complaint):
             found = tyro.cli(options, prog=f"ddim {verb}", args=spelled_out(args), config=(OmitArgPrefixes,), **given)
     except SystemExit as stop:
         if not stop.code:  # --help
@@ -113,20 +115,39 @@ def parse(options: type[Options], verb: str, args: Sequence[str], default: Optio
     else:
         check(found)
         return found
-    # tyro draws a box; its first lines, up to the rule, say what is wrong.
-    text = re.sub(r"\x1b\[[0-9;]*m", "", complaint.getvalue())
-    lines = [line.strip("│ ").strip() for line in text.splitlines() if line.startswith("│")]
-    said = next((i for i, line in enumerate(lines) if line.startswith("──")), len(lines))
-    message = " ".join(lines[:said])
-    if unread := re.search(r"Error parsing (--[\w-]+).*? from (\[[^]]*\])", message):
-        message = f"{unread[1]}: cannot be read from {unread[2]}"
-    raise InputError(f"{message} (see ddim {verb} --help)")
+    raise InputError(f"{complaint_of(complaint.getvalue())} (see ddim {verb} --help)")
+
+
+def complaint_of(text: str) -> str:
+    """What tyro says is wrong, as one line: it draws a box, with a title, what is wrong, a rule, and a hint."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip("│ ").strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not re.fullmatch(r"[-─╭╮╰╯].*[-─╭╮╰╯]|[-─]+", line)]
+    said = next((i for i, line in enumerate(lines) if line.startswith(("For full helptext", "Run "))), len(lines))
+    titles = {"Unrecognized options", "Parsing error", "Required options", "Value error", "Invalid choice"}
+    message = " ".join(line for line in lines[:said] if line not in titles).partition(" Argument helptext:")[0]
+    message = re.sub(
+        r"Error parsing (--[\w-]+): (?:invalid literal|could not convert).*: ('.*')", r"\1: \2 is no number", message
+    )
+    return re.sub(r"Error parsing (--[\w-]+).*? from (\[[^]]*\])", r"\1: cannot be read from \2", message)
+
+
+@contextlib.contextmanager
+def wide() -> Iterator[None]:
+    """A wide terminal for tyro, which breaks its lines in the middle of an option otherwise."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "200"
+    try:
+        yield
+    finally:
+        os.environ.pop("COLUMNS")
+        if before is not None:
+            os.environ["COLUMNS"] = before
 
 
 def spelled_out(args: Sequence[str]) -> list[str]:
     """The arguments with a bare --clip as `--clip on`, and --no-clip as `--clip off`."""
     words: list[str] = []
-    for word, following in zip(args, [*args[1:], ""], strict=True):
+    for word, following in zip(args, [*args, ""][1:], strict=True):
         if word == "--no-clip":
             words += ["--clip", "off"]
         elif word == "--clip" and following not in ("auto", "on", "off"):

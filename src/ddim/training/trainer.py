@@ -185,6 +185,7 @@ def accelerate(settings: Settings, device: str | None):
         raise InputError("--compile is for a GPU: on a CPU the compiler loses gradients in bf16; leave it out")
     waits = InitProcessGroupKwargs(timeout=timedelta(minutes=30))  # for the process that decodes, or draws a sample
     accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=kind == "cpu", kwargs_handlers=[waits])
+    os.environ.pop("ACCELERATE_TORCH_DEVICE", None)
     processes, parts = accelerator.num_processes, o.accumulate
     if o.batch_size % (processes * parts):
         raise InputError(
