@@ -78,7 +78,7 @@ def test_latents_know_what_they_were_made_with(run, here):
         "times": list(range(1000, -1, -100)),
         "names": ["pictures/0.png", "pictures/3.png"],
     }
-    (z,) = latents.batch(range(2))
+    z = latents.batch(range(2), "cpu")
     torch.testing.assert_close(z, ddim.encode(model, reals()[[0, 3]], 10), rtol=1e-4, atol=1e-4)
     mean, deviation = map(float, re.findall(r"(-?\d+\.\d{3})[, ]", told.splitlines()[2]))
     assert abs(mean - z.mean()) < 1e-3
@@ -131,7 +131,7 @@ def test_decoding_elsewhere_is_refused_unless_forced(run, here, capsys):
         assert words in line
     assert not (here / "decoded").exists()
     run("decode", "other", "z.safetensors", "--steps", 20, "--force")
-    z = LatentFile(here / "z.safetensors").batch(range(5))[0]
+    z = LatentFile(here / "z.safetensors").batch(range(5), "cpu")
     expected = data.to_uint8(ddim.decode(ddim.load("other"), z, 20))
     made = torch.stack([plot.read(here / f"decoded/{k:05d}.png") for k in range(5)])
     assert (made.int() - expected.int()).abs().max() <= 1
@@ -141,13 +141,13 @@ def test_reconstruct_measures_the_round_trip(run, here):
     told = run("reconstruct", "model", "pictures", "--steps", 10, 50, "--batch-size", 2)
     model, x = ddim.load("model"), reals()
     rows = json.loads((here / "reconstruct/reconstruct.json").read_text())["rows"]
-    for row, S, published in zip(rows, (10, 50), ("0.014", "0.0023"), strict=True):
+    assert "paper" not in told  # its table is of other images
+    for row, S in zip(rows, (10, 50), strict=True):
         z = ddim.encode(model, x, S)
         back = ddim.decode(model, z, S).clamp(-1, 1)
         mse = ((back + 1) / 2 - (x + 1) / 2).square().mean().item()
         np.testing.assert_allclose(row["mse"], mse, rtol=1e-3)
         np.testing.assert_allclose([row["mean"], row["deviation"]], [z.mean(), z.std(correction=0)], atol=1e-3)
-        assert published in told
     figure = here / "reconstruct/reconstruct.png"
     margin = plot.read(figure).shape[2] - 5 * 68
     assert torch.equal(cells(figure, 0, 5, margin), data.to_uint8(x))
@@ -235,7 +235,7 @@ def test_sequence_shows_x_t_and_x0(run, here):
     x = normal(0, range(2), model.shape)
     states = [x]
     predictions = []
-    for x, prediction in ddim.walk(model, x, [1000, 750, 500, 250, 0]):  # noqa: B020
+    for x, prediction, _ in ddim.walk(model, x, [1000, 750, 500, 250, 0]):  # noqa: B020
         states.append(x)
         predictions.append(prediction.x0)
     predictions.append(states[-1])
@@ -272,15 +272,15 @@ def test_pictures_of_another_kind_are_fitted_with_a_notice(here, capsys):
         (("encode", "model", "pictures", "--times", "900", "300"), "must end at 0"),
         (("encode", "model", "pictures", "--steps", "2000"), "steps must be from 1 to 1000"),
         (("reconstruct", "model", "pictures", "--steps", "0"), "steps must be"),
-        (("reconstruct", "model", "pictures", "--n", "0"), "n must be at least 1"),
-        (("consistency", "model", "--n", "1"), "at least 2"),
+        (("reconstruct", "model", "pictures", "--n", "0"), "--n must be at least 1"),
+        (("consistency", "model", "--n", "1"), "n must be at least 2"),
         (("consistency", "model", "--spacing", "official-linear", "--steps", "10", "20"), "start at different times"),
         (("interpolate", "model", "--seeds", "1"), "2 or 4 ends; got 1"),
         (("interpolate", "model", "--seeds", "1", "2", "3", "4", "--ddpm"), "2 ends; got 4"),
         (("interpolate", "model", "--time", "250"), "pass --ddpm"),
         (("interpolate", "model", "--ddpm", "--time", "1001"), "from 1 to 1000"),
-        (("interpolate", "model", "--frames", "1"), "at least 2"),
-        (("sequence", "model", "--n", "0"), "at least 1 image"),
+        (("interpolate", "model", "--frames", "1"), "--frames must be at least 2"),
+        (("sequence", "model", "--n", "0"), "--n must be at least 1"),
     ],
 )
 def test_bad_input_is_told_in_one_line(here, capsys, args: tuple, words: str):

@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Options:
-    """What a bare file of weights does not say. None is what its authors published for such a network."""
+    """What a bare file of weights does not say. What is left out is as its authors published it for such a network."""
 
     image_size: int | None = None
     """Height and width of the images."""

@@ -70,7 +70,14 @@ def main(args: Sequence[str] | None = None) -> int:
     except ValueError:  # not the main thread
         before = None
     try:
-        run(args)
+        if not args or args[0] in ("-h", "--help", "help"):
+            print(usage(), file=sys.stdout if args else sys.stderr)
+            return 0 if args else 2
+        if args[0] == "--version":
+            print(f"ddim {__version__}")
+            return 0
+        choose("verb", args[0], VERBS)
+        import_module(f"ddim.cli.commands.{args[0]}").main(args[1:])
         sys.stdout.flush()
     except InputError as error:
         warn(str(error))
@@ -90,17 +97,3 @@ def main(args: Sequence[str] | None = None) -> int:
         if before is not None:
             signal.signal(signal.SIGTERM, before)
     return 0
-
-
-def run(args: Sequence[str]) -> None:
-    """Call the verb's module."""
-    if not args:
-        print(usage(), file=sys.stderr)
-        raise SystemExit(2)
-    if args[0] in ("-h", "--help", "help"):
-        print(usage())
-    elif args[0] == "--version":
-        print(f"ddim {__version__}")
-    else:
-        choose("verb", args[0], VERBS)
-        import_module(f"ddim.cli.commands.{args[0]}").main(args[1:])

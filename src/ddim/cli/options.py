@@ -159,8 +159,8 @@ def spelled_out(args: Sequence[str]) -> list[str]:
 
 def in_words(text: str) -> str:
     """Help without Python's None: an option that may be left out shows the kind of value that it takes."""
-    text = re.sub(r"\{None\}\|\{?([^}\s]*?)\}?(?=[\s|│])", r"\1", text)
-    return text.replace("(default: None)", "(optional)").replace("{None}|", "").replace("|{None}", "")
+    text = re.sub(r"\{None\}\|(\S+)", lambda m: m[1].strip("{}") + " " * (len(m[0]) - len(m[1].strip("{}"))), text)
+    return text.replace("{None,", "{").replace("(default: None)", "(optional)")
 
 
 def check(options: object) -> None:
@@ -172,8 +172,11 @@ def check(options: object) -> None:
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
                 raise InputError(f"{name} must be a finite number; got {number}")
-            if field.name in COUNTS and isinstance(number, int) and not COUNTS[field.name] <= number <= LARGEST:
-                raise InputError(f"{name} must be from {COUNTS[field.name]} to {LARGEST}; got {number}")
+            if field.name in COUNTS and isinstance(number, int):
+                if number < COUNTS[field.name]:
+                    raise InputError(f"{name} must be at least {COUNTS[field.name]}; got {number}")
+                if number > LARGEST:
+                    raise InputError(f"{name} must be at most {LARGEST}; got {number}")
     if isinstance(options, Clipping) and options.clip_range <= 0:
         raise InputError(f"--clip-range must be above 0; got {options.clip_range:g}")
 

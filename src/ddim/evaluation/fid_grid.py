@@ -9,14 +9,14 @@ import torch
 from ddim.diffusion.clipping import Clip
 from ddim.diffusion.model import Model
 from ddim.diffusion.noise import check_seed
-from ddim.diffusion.schedule import grid
+from ddim.diffusion.schedule import Time, grid
 from ddim.diffusion.solvers import Solver, check_eta, find, with_noise
 from ddim.errors import InputError
 from ddim.evaluation import report
 from ddim.evaluation.reference import Reference, measure, neighbours_figure
 from ddim.evaluation.reference import reference as reference_of
 from ddim.jobs.image_files import Shards
-from ddim.jobs.sampling import Job, bar, note, opened, said
+from ddim.jobs.sampling import Job, bar, continues, note, opened, said
 from ddim.system.files import folder, replacing
 from ddim.system.json import write_json
 from ddim.system.processes import processes, watched
@@ -55,32 +55,23 @@ def evaluate(
     in `ddim.sample`.  name: what the report calls the model.
     Returns the report as table.json holds it; None in the processes that help. Raises InputError.
     """
-    if n < 2:
-        raise InputError(f"n must be at least 2, for a covariance; got {n}")
-    check_seed(seed)
-    cells = [(S, e) for S in dict.fromkeys(steps) for e in dict.fromkeys(eta)]
-    grids = {S: grid(model.abar, S, spacing) for S, _ in cells}
-    for S, e in cells:
-        check_eta(model.abar, grids[S], e)
-        with_noise(solver, e, "small", iter(()))
+    grids = checked(model, steps, eta, n, spacing, seed, solver)
+    cells = [(S, e) for S in grids for e in dict.fromkeys(eta)]
     out, workers = Path(out), workers or processes(str(model.device))
-    main, solver = workers.is_main_process, find(solver)
-    source = reference or model.facts.data or ""
+    main, solver, source = workers.is_main_process, find(solver), reference or model.facts.data or ""
     against = reference_of(model, source, features, n, held_out, skip_broken) if main else None
     settings = {"model": model.fingerprint, "precision": model.facts.precision, "spacing": spacing, "seed": seed}
     settings |= {"clip": said(clip), "solver": solver.name}
     with opened(out / "evaluate.json", settings, batch_size, model, workers) as size:
         jobs = {
-            (S, e): Job(Shards(folder(out / "cells" / f"S{S}-eta{e}")), n, size, grids[S], e, seed, clip, solver)
-            for S, e in cells
+            cell: Job(cell_files(out, cell), n, size, grids[cell[0]], cell[1], seed, clip, solver) for cell in cells
         }
         shares = {cell: job.share(model, workers) for cell, job in jobs.items()}
         workers.wait_for_everyone()
         model(torch.zeros(size, *model.shape, device=model.device), model.T)  # the first call is slow: no cell's to pay
         measured = []
         total = sum(sum(map(len, share)) * (len(grids[cell[0]]) - 1) for cell, share in shares.items())
-        lost = lambda: f"; the same command continues, in {out}"  # noqa: E731
-        with watched(lost), bar("sampling the grid", total, progress and main) as advance:
+        with watched(continues(out)), bar("sampling the grid", total, progress and main) as advance:
             for cell, job in jobs.items():
                 for indices in shares[cell]:
                     start = time.perf_counter()
@@ -95,10 +86,28 @@ def evaluate(
                     cost = {"evaluations": solver.evaluations(job.times)}
                     measured.append({"steps": cell[0], "eta": cell[1], **cost, **measure(against, job, model.device)})
                     advance(0, "")
-        if not against:
-            return None
-        found = record(model, against, measured, n, settings, cells, name)
-        return written(found, against, jobs, out)
+        found = against and record(model, against, measured, n, settings, cells, name)
+        return found and written(found, against, jobs, out)
+
+
+def cell_files(out: Path, S: int, eta: float | str) -> Shards:
+    """Where the images of a cell are kept."""
+    return Shards(folder(out / "cells" / f"S{S}-eta{eta}"))
+
+
+def checked(model: Model, steps, eta, n: int, spacing: str, seed: int, solver) -> dict[int, list[Time]]:
+    """The time grid of each S. Raises InputError where a cell cannot be measured."""
+    if n < 2:
+        raise InputError(f"n must be at least 2, for a covariance; got {n}")
+    check_seed(seed)
+    grids = {S: grid(model.abar, S, spacing) for S in dict.fromkeys(steps)}
+    if not grids or not eta:
+        raise InputError("evaluate needs at least one number of steps and one eta")
+    for e in eta:
+        with_noise(solver, e, "small", iter(()))
+        for times in grids.values():
+            check_eta(model.abar, times, e)
+    return grids
 
 
 def record(model: Model, against: Reference, measured: list[dict], n: int, settings: dict, cells, name: str) -> dict:

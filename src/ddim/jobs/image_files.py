@@ -12,6 +12,8 @@ from torch import Tensor
 from ddim.plots import sheets
 from ddim.system.files import replacing
 
+PNG_END = b"IEND\xaeB`\x82"  # the last chunk; Pillow does not miss it
+
 
 @dataclass(frozen=True)
 class Pngs:
@@ -24,7 +26,8 @@ class Pngs:
 
     def has(self, indices: range, shape: Sequence[int]) -> bool:
         """Whether the images `indices`, each (C, H, W) = shape, are all there and whole."""
-        return all(self.file(k).exists() for k in indices) and _whole(self.read, indices, shape)
+        ended = (self.file(k).exists() and self.file(k).read_bytes().endswith(PNG_END) for k in indices)
+        return all(ended) and _whole(self.read, indices, shape)
 
     def write(self, indices: range, images: Tensor) -> None:
         """images: (N, C, H, W) uint8."""

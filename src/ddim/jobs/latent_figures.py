@@ -1,6 +1,6 @@
 """Figures and animations of walks: the diffusion sequence, and paths between latents or images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from ddim.diffusion.interpolation import ddpm_path, slerp, slerp_grid
-from ddim.diffusion.latents import decode, decoding, encode
+from ddim.diffusion.latents import Latents, decoding, encoding, latents_of
 from ddim.diffusion.model import Model
 from ddim.diffusion.noise import normal
 from ddim.diffusion.sampling import generate
 from ddim.diffusion.schedule import Time
-from ddim.diffusion.solvers import Solver, find
+from ddim.diffusion.solvers import Implicit, Solver, find
+from ddim.diffusion.walk import Moment
 from ddim.errors import InputError
 from ddim.images.selection import Selection
 from ddim.jobs.latent_jobs import batches_of, data_grid
@@ -109,30 +110,50 @@ def interpolation_figure(
     """
     path = data_grid(model, steps, spacing, times)
     chosen = Selection(images, model.shape) if images else None
-    levels = mix_at or tuple(max(1, model.T * k // 8) for k in (1, 2, 4, 6, 8))
+    levels = tuple(mix_at) or tuple(max(1, model.T * k // 8) for k in (1, 2, 4, 6, 8))
     check_ends(len(chosen) if chosen else len(seeds), frames, ddpm, mix_at, levels, model.T)
-    out = folder(Path(out))
+    out, solver = folder(Path(out)), find(solver or ("exact" if chosen and not ddpm else "ddim"))
     ends = chosen.batch(range(len(chosen))).to(model.device) if chosen else None
-    noises = torch.cat([normal(s, [0], model.shape) for s in seeds]).to(model.device)
+    z = torch.cat([normal(s, [0], model.shape) for s in seeds]).to(model.device)  # (2 or 4, C, H, W)
+    if chosen and not ddpm:
+        for moment in encoding(model, ends, path, solver):
+            pass
+        z = latents_of(moment, ends)
+    if ddpm and ends is None:
+        for moment in decoding(model, z, path):
+            pass
+        ends = moment.x.clamp(-1, 1)
     if ddpm:
-        ends = decode(model, noises, times=path).clamp(-1, 1) if ends is None else ends
-        rows, labels = ddpm_rows(model, ends, levels, frames, steps, seed, progress), [f"t = {t}" for t in levels]
+        labels = [f"t = {t}" for t in levels]
+        walks = [ddpm_path(model, ends[:1], ends[1:], t, frames, steps, seed) for t in levels]
+        total = sum(min(steps, t) for t in levels)
     else:
-        chosen_solver = find(solver or ("exact" if chosen else "ddim"))
-        latents = encode(model, ends, times=path, solver=chosen_solver) if chosen else noises
-        rows = sphere_rows(model, latents, path, frames, chosen_solver, batch_size, progress)
-        labels = []
+        labels, walks = [], sphere_walks(model, z, path, frames, solver, batch_size)
+        total = len(walks) * (len(path) - 1)
+    made = []
+    with bar("sampling", total, progress) as advance:
+        for walk in walks:
+            for moment in walk:
+                advance()
+            made.append(moment.x.float().cpu())
+    rows = list(torch.cat(made).split(frames))  # each (frames, C, H, W)
+    return drawn(model, rows, labels, ends if chosen else None, out, format)
+
+
+def drawn(model: Model, rows: list[Tensor], labels: list[str], ends: Tensor | None, out: Path, format: str) -> Figure:
+    """The figure and the animation of rows of images. ends: the real images, to stand at either side."""
+    frames = len(rows[0])
     sheet, heads = rows, []
-    if chosen:  # the images themselves, at either side of what the model makes of them
+    if ends is not None:  # the images themselves, at either side of what the model makes of them
         sides = [ends[:2].cpu()] * len(rows)
-        if len(chosen) == 4:
+        if len(ends) == 4:
             sides = [ends[:2].cpu(), *[torch.ones(2, *model.shape)] * (len(rows) - 2), ends[2:].cpu()]
         sheet = [torch.cat([side[:1], row, side[1:]]) for row, side in zip(rows, sides, strict=True)]
         heads = ["real", *[""] * frames, "real"]
     figure = sheets.save(sheets.rows(sheet, labels, heads=heads), out / "interpolate.png")
     scale = sheets.enlargement(max(model.shape[1:]), 128)
-    drawn = [sheets.rows([row[k : k + 1] for row in rows], labels, scale) for k in range(frames)]
-    return Figure(figure, animations.animation(drawn, out / f"interpolate.{format}", back=True))
+    stills = [sheets.rows([row[k : k + 1] for row in rows], labels, scale) for k in range(frames)]
+    return Figure(figure, animations.animation(stills, out / f"interpolate.{format}", back=True))
 
 
 def check_ends(count: int, frames: int, ddpm: bool, mix_at: Sequence[int], levels: Sequence[int], T: int) -> None:
@@ -147,32 +168,19 @@ def check_ends(count: int, frames: int, ddpm: bool, mix_at: Sequence[int], level
         raise InputError(f"time must be from 1 to {T}; got {outside[0]}")
 
 
-def sphere_rows(model: Model, latents, path, frames: int, solver: Solver, batch_size, progress: bool) -> list[Tensor]:
-    """Rows of images (frames, C, H, W) along the sphere between two latents, or over the sheet between four."""
+def sphere_walks(
+    model: Model, latents: Latents, path: Sequence[Time], frames: int, solver: Solver, batch_size: int | None
+) -> list[Iterator[Moment]]:
+    """The walks, a batch each, down from the sphere between two latents, or from the sheet between four."""
     parts = latents if isinstance(latents, tuple) else (latents,)  # each (2, C, H, W), or (4, C, H, W)
     if len(parts[0]) == 2:
         fractions = torch.linspace(0, 1, frames)
         flat = [slerp(z[:1], z[1:], fractions) for z in parts]
     else:
         flat = [slerp_grid(z, frames, frames).flatten(0, 1) for z in parts]
-    batches = batches_of(model, len(flat[0]), batch_size)
-    made = []
-    with bar("decoding", len(batches) * (len(path) - 1), progress) as advance:
-        for batch in batches:
-            z = tuple(part[batch.start : batch.stop] for part in flat)
-            walk = decoding(model, z if len(z) == 2 else z[0], path, solver if solver.name != "implicit" else "ddim")
-            for moment in walk:
-                advance()
-            made.append(moment.x.to(z[0].dtype).cpu())
-    return list(torch.cat(made).split(frames))
-
-
-def ddpm_rows(model: Model, ends: Tensor, levels, frames: int, steps: int, seed: int, progress: bool) -> list[Tensor]:
-    """One row of images (frames, C, H, W) a time in `levels`."""
-    rows = []
-    with bar("denoising", sum(min(steps, t) for t in levels), progress) as advance:
-        for t in levels:
-            for moment in ddpm_path(model, ends[:1], ends[1:], t, frames, steps, seed):
-                advance()
-            rows.append(moment.x.cpu())
-    return rows
+    solver = find("ddim") if isinstance(solver, Implicit) else solver  # whose inverse is DDIM's step
+    walks = []
+    for batch in batches_of(model, len(flat[0]), batch_size):
+        z = tuple(part[batch.start : batch.stop] for part in flat)
+        walks.append(decoding(model, z if len(z) == 2 else z[0], path, solver))
+    return walks

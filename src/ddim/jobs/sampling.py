@@ -129,7 +129,7 @@ def sample_files(
         workers.wait_for_everyone()
         total = sum(map(len, share)) * (len(path) - 1)
         shown = progress and workers.is_main_process
-        with watched(lambda: f"; the same command continues, in {out}"), bar("sampling", total, shown) as advance:
+        with watched(continues(out)), bar("sampling", total, shown) as advance:
             for indices in share:
                 for moment in job.walk(model, indices):
                     advance(len(indices))
@@ -147,6 +147,11 @@ def sample_files(
 def bar(what: str, total: int, show: bool):
     """The progress bar of a job, where it is wanted: `advance(n)`."""
     return progress_bar(what, total) if show else nullcontext(lambda n=1, note=None: None)
+
+
+def continues(out: Path):
+    """What a job says where one of its processes was lost."""
+    return lambda: f"; the same command continues, in {out}"
 
 
 def said(clip: Clip | bool | None) -> Any:

@@ -72,21 +72,6 @@ class State:
             ) from error
 
 
-def backward(network: nn.Module, batch: tuple[Tensor, ...], abar: Tensor, parts: int, accelerator) -> Tensor:
-    """The loss of a batch (x0, times, eps), 0-dim, its gradients added up: in equal parts, one after another in memory.
-
-    The processes exchange the gradients once, with those of the last part.
-    """
-    whole = torch.zeros((), device=accelerator.device)
-    for k, part in enumerate(zip(*(value.chunk(parts) for value in batch), strict=True), 1):
-        with nullcontext() if k == parts else accelerator.no_sync(network):
-            with accelerator.autocast():
-                loss = loss_of(network, *part, abar) / parts
-            accelerator.backward(loss)
-        whole += loss.detach()
-    return whole
-
-
 def fit(settings: Settings, state: State, abar: Tensor, images: Tensor | ImageSet, accelerator) -> Iterator[Tensor]:
     """Take the steps that are left, one a `next`; yields the loss of each, 0-dim, still on its device.
 
@@ -111,7 +96,15 @@ def fit(settings: Settings, state: State, abar: Tensor, images: Tensor | ImageSe
             torch.manual_seed(o.seed * 2**32 + step * accelerator.num_processes + accelerator.process_index)
         for group in optimizer.param_groups:
             group["lr"] = rate(o, step)
-        loss = backward(wrapped, (x0, times, eps), abar, o.accumulate, accelerator)
+        loss = torch.zeros((), device=accelerator.device)
+        # In equal parts, one after another in memory. The processes exchange the gradients once, with the last part's.
+        parts = zip(*(value.chunk(o.accumulate) for value in (x0, times, eps)), strict=True)
+        for k, part in enumerate(parts, 1):
+            with nullcontext() if k == o.accumulate else accelerator.no_sync(wrapped):
+                with accelerator.autocast():
+                    share_of = loss_of(wrapped, *part, abar) / o.accumulate
+                accelerator.backward(share_of)
+            loss += share_of.detach()
         accelerator.clip_grad_norm_(network.parameters(), o.grad_clip)
         optimizer.step()
         optimizer.zero_grad()

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import math
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +14,12 @@ from torch import Tensor
 from ddim.checkpoints.saving import save
 from ddim.diffusion.facts import Facts
 from ddim.diffusion.model import Model
+from ddim.diffusion.sampling import generate
+from ddim.diffusion.schedule import grid
+from ddim.diffusion.walk import Moment
 from ddim.errors import InputError
 from ddim.images.image_set import ImageSet
+from ddim.plots.curves import loss_curve
 from ddim.system.files import appending, clean, folder, replacing
 from ddim.system.json import read_json, write_json
 from ddim.training.loop import State, rate
@@ -29,6 +35,7 @@ class Run:
         self.model = build(settings).to(device)
         self.state = State.new(settings.optimiser, self.model.network)
         self.record: dict = {}  # what train.json holds besides: the images' content, changes at resumes
+        self.losses: list[Tensor] = []  # of the latest steps, still on their device
 
     @property
     def saved(self) -> Path:
@@ -85,15 +92,41 @@ class Run:
         )
         return replace(self.model, network=self.state.average.module.eval(), facts=facts)
 
+    def due(self, every: str) -> bool:
+        """Whether something is due after the present step: it is the last one, or one in so many."""
+        step = self.state.step
+        return step == self.settings.optimiser.steps or step % getattr(self.settings.logging, every) == 0
+
+    def sampling(self, n: int) -> Iterator[Moment]:
+        """The walk that makes n samples of the averaged weights."""
+        times = grid(self.model.abar, min(50, self.settings.noise.T))
+        return generate(self.averaged(), range(n), times, seed=self.settings.optimiser.seed)
+
     def save(self) -> None:
-        """The state first, then the model: a kill in between loses neither."""
+        """The state first, then the model: a kill in between loses neither. Then the curve of the losses."""
         self.state.save(self.saved)
         save(self.averaged(), self.out)
+        if self.logged.exists() and self.logged.stat().st_size:
+            loss_curve(self.logged, self.out / "loss.png")
 
-    def settle(self, losses: list[Tensor]) -> None:
+    def write(self, since: float, stop: bool, main: bool) -> tuple[str | None, float]:
+        """After a step: add to the log what is due. since: when the last losses were taken over.
+
+        Returns a note for the progress bar, or None, and since when the next losses count.
+        """
+        logging = self.due("log_every")
+        if not (logging or stop or self.due("save_every")):
+            return None, since
+        now, count = time.monotonic(), len(self.losses)
+        self.settle()
+        note = f"loss {self.log((now - since) / count, write=main):.4f}" if logging else None
+        return note, now
+
+    def settle(self) -> None:
         """Take over the losses of the latest steps from their device. InputError where one is not finite."""
         pending, step = self.state.pending, self.state.step
-        values = torch.stack(losses).tolist() if losses else []
+        values = torch.stack(self.losses).tolist() if self.losses else []
+        self.losses = []
         if bad := [i for i, value in enumerate(values) if not math.isfinite(value)]:
             kept = f"the last saved state is kept in {self.saved}" if self.saved.exists() else "no state was saved yet"
             at = step - len(values) + 1 + bad[0]

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddim.diffusion.sampling import sample
 from ddim.errors import InputError, choose
 from ddim.images.cache import load
 from ddim.images.image_set import ImageSet
 from ddim.images.sources import find
-from ddim.plots import curves, sheets
+from ddim.plots import sheets
 from ddim.system.files import folder, held, writable
 from ddim.system.machine import fast_products, pick_device, precision_of
+from ddim.system.messages import warn
 from ddim.system.processes import interruptible, watched
 from ddim.system.progress import progress as progress_bar
 from ddim.training.loop import fit
@@ -59,7 +59,43 @@ def train(
     and on a loss that is not finite.
     """
     out = Path(out or Path("runs") / preset)
-    changes |= {"data": data} if data is not None else {}
+    preset, settings, changes = chosen(out, preset, resume, settings, changes | ({"data": data} if data else {}))
+    # Behind zero-initialised convolutions the first gradients are denormal, which costs a CPU forty times the time.
+    # Threads inherit the setting, so it comes before any is started.
+    torch.set_flush_denormal(True)
+    d, o = settings.data, settings.optimiser
+    source = find(d.data, d.size, d.channels, d.skip_broken)
+    writable(out)
+    accelerator = accelerate(settings, device)
+    run, main = Run(settings, preset, out, accelerator.device), accelerator.is_main_process
+    with watched(lambda: lost(run)), ExitStack() as stack:
+        images = begin(run, source, accelerator, stack, changes if resume else None)
+        said = torch.zeros((), device=accelerator.device)  # above 0 once a process has said that it is to stop
+        stopping = stack.enter_context(interruptible(accelerator.num_processes == 1))
+        bar = progress_bar("training", o.steps, "image", run.state.step, show=progress and main, each=o.batch_size)
+        advance, since = stack.enter_context(bar), time.monotonic()
+        for loss in fit(settings, run.state, run.model.abar, images, accelerator):
+            stop, loss, said = agreed(loss, said, bool(stopping), accelerator)
+            run.losses.append(loss)
+            note, since = run.write(since, stop, main)
+            advance(note=note)
+            if main and run.due("sample_every"):
+                with torch.no_grad():
+                    for moment in run.sampling(SHOWN):
+                        pass
+                sheets.save(sheets.grid(moment.x), folder(out / "samples") / f"step-{run.state.step:07d}.png")
+            if main and (stop or run.due("save_every")):
+                run.save()
+            if stop:
+                break
+        accelerator.wait_for_everyone()  # a process that ended before would have the others ended by the launcher
+    return Trained(out, run.state.step, run.state.step >= o.steps, main, resuming(preset, out))
+
+
+def chosen(
+    out: Path, preset: str, resume: bool, settings: Settings | None, changes: dict[str, Any]
+) -> tuple[str, Settings, dict[str, Any]]:
+    """The preset, the settings, and what a resume changes of those of the run. Raises InputError."""
     if resume:
         preset, before = stored(out)
         settings = (settings or before).changed(**changes)
@@ -70,28 +106,29 @@ def train(
         settings = (settings or choose("preset", preset, PRESETS)).changed(**changes)
     settings = settings.changed(data=located(settings.data.data))
     settings.check()
-    # Behind zero-initialised convolutions the first gradients are denormal, which costs a CPU forty times the time.
-    # Threads inherit the setting, so it comes before any is started.
-    torch.set_flush_denormal(True)
-    d = settings.data
-    source = find(d.data, d.size, d.channels, d.skip_broken)
-    writable(out)
-    accelerator = accelerate(settings, device)
-    run = Run(settings, preset, out, accelerator.device)
-    with watched(lambda: lost(run)), ExitStack() as stack:
-        with accelerator.local_main_process_first():  # what it decodes, the others of the machine find in the cache
-            images = load(source)
-        main, content = accelerator.is_main_process, content_of(images)
-        if main:
-            stack.enter_context(held(out))
-            describe(run, len(images), accelerator)
-        if resume:
-            run.resume(content, main, {name: value for name, value in changes.items() if name != "data"})
-        elif main:
-            run.begin(content)
-        work(run, images, accelerator, progress and main)
-    finished = run.state.step >= settings.optimiser.steps
-    return Trained(out, run.state.step, finished, main, resuming(preset, out))
+    return preset, settings, {name: value for name, value in changes.items() if name != "data"}
+
+
+def begin(run: Run, source: ImageSet, accelerator, stack: ExitStack, changes: dict[str, Any] | None):
+    """Decode the images, hold the run folder, and begin the run in it; or, with changes, resume it. Returns the images.
+
+    Only the main process writes.
+    """
+    with accelerator.local_main_process_first():  # what it decodes, the others of the machine find in the cache
+        images = load(source)
+    if accelerator.is_main_process:
+        stack.enter_context(held(run.out))
+        parameters = sum(p.numel() for p in run.model.network.parameters())
+        how = f"on {accelerator.device.type} in {'bf16' if accelerator.mixed_precision == 'bf16' else 'fp32'}"
+        if source.ignored:
+            warn(f"{source.name(0)} and others are read; passed over: {', '.join(map(str, source.ignored))}")
+        print(f"{len(images):,} images, {parameters / 1e6:.2f} M parameters, {how}: {run.out}", flush=True)
+    content = content_of(images)
+    if changes is not None:
+        run.resume(content, accelerator.is_main_process, changes)
+    elif accelerator.is_main_process:
+        run.begin(content)
+    return images
 
 
 def located(data: str) -> str:
@@ -113,63 +150,17 @@ def lost(run: Run) -> str:
     return f" at step {run.state.step}; continue from step {run.kept()} with: {resuming(run.preset, run.out)}"
 
 
-def describe(run: Run, images: int, accelerator) -> None:
-    """A line on what is trained."""
-    parameters = sum(p.numel() for p in run.model.network.parameters())
-    how = f"on {accelerator.device.type} in {'bf16' if accelerator.mixed_precision == 'bf16' else 'fp32'}"
-    print(f"{images:,} images, {parameters / 1e6:.2f} M parameters, {how}: {run.out}", flush=True)
-
-
-def work(run: Run, images: Tensor | ImageSet, accelerator, show: bool) -> None:
-    """Take the steps under a progress bar, logging, drawing and saving as the settings say."""
-    s, state, main, alone = run.settings, run.state, accelerator.is_main_process, accelerator.num_processes == 1
-    o, losses, since = s.optimiser, [], time.monotonic()
-    said = torch.zeros((), device=accelerator.device)  # above 0 once a process has said that it is to stop
-    bar = progress_bar("training", o.steps, "image", state.step, show=show, each=o.batch_size)
-    with interruptible(alone) as stopping, bar as advance:
-        for loss in fit(s, state, run.model.abar, images, accelerator):
-            if alone:
-                stop = bool(stopping)
-            else:
-                stop, loss, said = agreed(loss, said, bool(stopping), accelerator)
-            losses.append(loss)
-            last = state.step == o.steps
-            saving = last or stop or state.step % s.logging.save_every == 0
-            logging = last or state.step % s.logging.log_every == 0
-            note = None
-            if saving or logging:
-                run.settle(losses)
-                now = time.monotonic()
-                seconds, losses, since = (now - since) / len(losses), [], now
-                note = f"loss {run.log(seconds, write=main):.4f}" if logging else None
-            advance(note=note)
-            if main and (last or state.step % s.logging.sample_every == 0):
-                draw(run)
-            if main and saving:
-                run.save()
-                if run.logged.exists():
-                    curves.loss_curve(run.logged, run.out / "loss.png")
-            if stop:
-                break
-        accelerator.wait_for_everyone()  # a process that ended before would have the others ended by the launcher
-
-
 def agreed(loss: Tensor, said: Tensor, stopping: bool, accelerator) -> tuple[bool, Tensor, Tensor]:
-    """Whether to stop after this step, all processes at the same one, and the mean of their losses.
+    """Whether to stop after this step, all processes at the same one, the mean of their losses, and who has said so.
 
     A process that is told to stop says so along with its loss. Whether one did is looked up a step later, when it has
     been computed anyway, so that no step waits for the answer.
     """
+    if accelerator.num_processes == 1:
+        return stopping, loss, said
     stop = bool(said > 0)
     loss, said = accelerator.reduce(torch.stack([loss, torch.full_like(loss, float(stopping))]), "mean")
     return stop, loss, said
-
-
-def draw(run: Run) -> None:
-    """A sheet of samples of the averaged weights."""
-    steps, seed = min(50, run.settings.noise.T), run.settings.optimiser.seed
-    images = sample(run.averaged(), n=SHOWN, steps=steps, seed=seed)
-    sheets.save(sheets.grid(images), folder(run.out / "samples") / f"step-{run.state.step:07d}.png")
 
 
 def accelerate(settings: Settings, device: str | None):

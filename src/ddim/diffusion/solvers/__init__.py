@@ -8,12 +8,12 @@ from ddim.diffusion.solvers.corrector import UniPC
 from ddim.diffusion.solvers.ddim import ddim
 from ddim.diffusion.solvers.inversion import Exact, Implicit, Pair
 from ddim.diffusion.solvers.singlestep import Heun
-from ddim.diffusion.solvers.stochastic import Stochastic, check_eta, noise_of
+from ddim.diffusion.solvers.stochastic import VARIANCES, Stochastic, check_eta, noise_of
 from ddim.errors import InputError, choose
 
 __all__ = [
-    "SOLVERS", "Exact", "Heun", "Implicit", "Multistep", "Pair", "Solver", "Stochastic", "UniPC", "check_eta", "ddim",
-    "find", "multistep", "noise_of", "with_noise",
+    "SOLVERS", "VARIANCES", "Exact", "Heun", "Implicit", "Multistep", "Pair", "Solver", "Stochastic", "UniPC",
+    "check_eta", "ddim", "find", "multistep", "noise_of", "with_noise",
 ]  # fmt: skip
 
 SOLVERS: dict[str, Solver] = {solver.name: solver for solver in (ddim, Heun(), UniPC(), Implicit(), Exact())}
