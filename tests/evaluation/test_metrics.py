@@ -172,12 +172,46 @@ def test_bad_input(tmp_path):
         metrics.fid(gaussian(0, 4), gaussian(0, 5))
     with pytest.raises(InputError, match="no such file"):
         metrics.read(tmp_path / "none.npz")
-    np.savez(tmp_path / "other.npz", arr_0=np.zeros(3))
-    with pytest.raises(InputError, match=r"not an \.npz of mu and sigma"):
+    np.savez(tmp_path / "other.npz", mean=np.zeros(3), arr_0=np.zeros(3))
+    with pytest.raises(InputError, match="not statistics: its keys are mean, arr_0; known are mu and sigma"):
         metrics.read(tmp_path / "other.npz")
     np.savez(tmp_path / "pickled.npz", mu=np.array([object()]), sigma=np.zeros((1, 1)))
-    with pytest.raises(InputError, match=r"not an \.npz of mu and sigma"):
+    with pytest.raises(InputError, match=r"not an \.npz of statistics"):
         metrics.read(tmp_path / "pickled.npz")
     np.savez(tmp_path / "shapes.npz", mu=np.zeros(3), sigma=np.zeros((2, 2)))
     with pytest.raises(InputError, match=r"mu \(3,\), sigma \(2, 2\)"):
         metrics.read(tmp_path / "shapes.npz")
+
+
+def test_statistics_of_other_tools_are_read(tmp_path):
+    """`mu` and `sigma`, `m2` and `s2`, the features `pool_3`, and a batch of images `arr_0`."""
+    values = np.random.default_rng(0).normal(size=(50, 4))
+    mu, sigma = values.mean(0), np.cov(values, rowvar=False)
+    for keys in ({"mu": mu, "sigma": sigma}, {"m2": mu, "s2": sigma}, {"pool_3": values}):
+        np.savez(tmp_path / "s.npz", **keys)
+        found = metrics.read(tmp_path / "s.npz")
+        np.testing.assert_allclose(found.mu, mu, atol=1e-12)
+        np.testing.assert_allclose(found.sigma, sigma, atol=1e-12)
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), dtype=np.uint8)
+    np.savez(tmp_path / "s.npz", arr_0=images)
+    assert torch.equal(metrics.read(tmp_path / "s.npz"), torch.from_numpy(images).permute(0, 3, 1, 2))
+
+
+def test_precision_and_recall_of_features_with_a_large_mean():
+    """Moved by 10,000, the sets have the same shares, as float64 finds them; float32 about the origin loses them."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(200, 16, generator=generator, dtype=torch.float64) for _ in range(2))
+    y = 0.9 * y + 0.2
+
+    def shares(real: torch.Tensor, fake: torch.Tensor, k: int = 3) -> list[float]:
+        found = []
+        for points, centres in ((fake, real), (real, fake)):
+            radii = (centres[:, None] - centres).square().sum(2).sqrt().sort(1).values[:, k]
+            inside = ((points[:, None] - centres).square().sum(2).sqrt() <= radii).any(1)
+            found.append(inside.double().mean().item())
+        return found
+
+    expected = shares(x, y)
+    assert 0.3 < min(expected) < 0.99
+    moved = (Statistics.of(x.float().double() + 1e4), Statistics.of(y.float().double() + 1e4))
+    assert metrics.precision_recall(*moved) == pytest.approx(expected, abs=0.011)

@@ -26,6 +26,7 @@ from ddim.system.files import held
 from ddim.training import loop as train
 from ddim.training.loss import loss_of, randomness
 from ddim.training.new_model import build
+from ddim.training.settings import PRESETS
 
 ABAR = schedule.linear()
 
@@ -168,7 +169,7 @@ def unbroken(tmp_path_factory) -> Path:
     """A finished run of 30 steps."""
     tmp = tmp_path_factory.mktemp("unbroken")
     run = [*command("train", "digits", "--out", "run", "--steps", "30"), *OPTIONS]
-    subprocess.run(run, cwd=tmp, env=environment(tmp), check=True, capture_output=True, timeout=240)
+    subprocess.run(run, cwd=tmp, env=environment(tmp), check=True, capture_output=True, timeout=1200)
     return tmp / "run"
 
 
@@ -195,14 +196,14 @@ def killed(tmp_path: Path, how: int, lines: int = 15, *options: str) -> tuple[Pa
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 900
     log = run / "log.jsonl"
     while not (log.exists() and log.read_text().count("\n") >= lines and (run / "state" / "last.pt").exists()):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(how)
-    process.wait(timeout=100)
+    process.wait(timeout=600)
     return run, process
 
 
@@ -259,7 +260,7 @@ def test_resume_is_refused(tmp_path: Path, ddim_cli, unbroken: Path):
     refused(ddim_cli("train", "digits", "--out", "nothing", "--resume"), "nothing: holds no run to resume")
     assert not (tmp_path / "nothing").exists()
     resume = ("train", "digits", "--out", unbroken, "--resume")
-    refused(ddim_cli(*resume, "--lr", "1e-5"), "--lr 1e-05 contradicts the run, which has 0.002")
+    refused(ddim_cli(*resume, "--ema", "0.5"), "--ema 0.5 contradicts the run, which has 0.999")
     refused(ddim_cli(*resume, "--ch", "16"), "--ch 16 contradicts")
     refused(ddim_cli("train", "cifar10", "--out", unbroken, "--resume"), "begun with preset digits, not cifar10")
     refused(ddim_cli("train", "digits", "--out", unbroken), "already holds a run; pass --resume")
@@ -291,13 +292,13 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, ddim_cli):
     assert torch.load(tmp_path / "run" / "state" / "last.pt", weights_only=True)["step"] == 1
 
 
-def test_a_full_disk_while_saving_keeps_the_previous_state(tmp_path: Path, ddim_cli, unbroken: Path):
+def test_a_full_disk_while_saving_keeps_the_previous_state(tmp_path: Path, ddim_cli, ddim_process, unbroken: Path):
     """The system refuses files over 20 kB, as a full disk would: one line, and the saved state is still that of 30."""
     run = tmp_path / "run"
     subprocess.run(["cp", "-r", unbroken, run], check=True)
     before = (run / "state" / "last.pt").read_bytes()
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # noqa: E731
-    result = ddim_cli("train", "digits", "--out", run, "--resume", "--steps", "35", preexec_fn=limit)
+    result = ddim_process("train", "digits", "--out", run, "--resume", "--steps", "35", preexec_fn=limit)
     assert result.returncode == 2
     assert "last.pt: no room to write it" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
@@ -314,7 +315,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path, ddim_cli, unbroken:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ddim"]
     verb = ["train", "digits", "--device", "cpu", "--out", str(run), "--steps", "20", "--accumulate", "2", *OPTIONS]
     result = subprocess.run(
-        torchrun + verb, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=240
+        torchrun + verb, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=1200
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("model: ") == 1
@@ -323,3 +324,75 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path, ddim_cli, unbroken:
     ours, reference = dict(losses(run)), dict(losses(unbroken))
     assert ours.keys() == reference.keys()
     assert max(abs(ours[step] - reference[step]) for step in ours) < 1e-5
+
+
+def test_control_c_before_the_first_line_of_the_log(tmp_path: Path, ddim_cli):
+    """Acknowledged at once; then the state is saved, and the run continues to the losses of an unbroken one."""
+    options = [*OPTIONS, "--log-every", "1000", "--steps", "100000"]
+    run = tmp_path / "run"
+    for extra in ([], ["--resume"]):
+        given = options if not extra else ["--resume"]
+        process = subprocess.Popen(
+            [*command("train", "digits", "--out", run, *given)], cwd=tmp_path, env=environment(tmp_path),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        line = process.stdout.readline()
+        assert "images" in line, process.stderr.read()
+        time.sleep(1.0)  # some steps on
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=600)
+        assert process.returncode == 130, err
+        assert "ddim: stopping after this step" in err
+        assert "Traceback" not in err
+        assert f"continue with: ddim train digits --out {run} --resume" in out
+    step = torch.load(run / "state" / "last.pt", weights_only=True)["step"]
+    assert ddim_cli("train", "digits", "--out", run, "--resume", "--steps", step + 2, "--log-every", 1).returncode == 0
+    assert losses(run)[-1][0] == step + 2
+
+
+def test_a_resume_may_change_the_learning_rate_and_the_record_shows_it(tmp_path: Path, ddim_cli, unbroken: Path):
+    run = tmp_path / "run"
+    subprocess.run(["cp", "-r", unbroken, run], check=True)
+    result = ddim_cli("train", "digits", "--out", run, "--resume", "--lr", "1e-5", "--steps", 32)
+    assert result.returncode == 0, result.stderr
+    kept = json.loads((run / "train.json").read_text())
+    assert kept["lr"] == 1e-5
+    assert kept["changes"] == [{"step": 30, "lr": 1e-5, "steps": 32}]
+    assert json.loads((run / "log.jsonl").read_text().splitlines()[-1])["lr"] == 1e-5
+
+
+def folder_of(tmp_path: Path, name: str, grey: int) -> Path:
+    (tmp_path / name).mkdir()
+    for k in range(20):
+        Image.new("L", (8, 8), grey + k).save(tmp_path / name / f"{k:02d}.png")
+    (tmp_path / name / "99.png").write_bytes(b"broken")
+    return tmp_path / name
+
+
+def test_a_resume_knows_its_images_and_how_they_were_read(tmp_path: Path, ddim_cli, monkeypatch):
+    """--skip-broken and the data are remembered; other images are noticed; the same ones elsewhere are taken."""
+    mine, same, other = (folder_of(tmp_path, name, grey) for name, grey in (("a", 9), ("b", 9), ("c", 90)))
+    begin = ["train", "digits", "--data", "a", "--skip-broken", "--out", "run", *OPTIONS, "--steps", "2"]
+    assert ddim_cli(*begin).returncode == 0
+    kept = json.loads((tmp_path / "run" / "train.json").read_text())
+    assert (kept["data"], kept["skip_broken"]) == (str(mine), True)
+    resume = ("train", "digits", "--out", tmp_path / "run", "--resume", "--steps", 4)
+    refused_by = ddim_cli(*resume, "--data", other)
+    assert refused_by.returncode == 2
+    assert f"{other}: its images are not those that the run in" in refused_by.stderr.splitlines()[-1]
+    assert ddim_cli(*resume, "--data", same).returncode == 0
+    assert json.loads((tmp_path / "run" / "train.json").read_text())["data"] == str(same)
+    Image.new("L", (8, 8), 255).save(same / "00.png")
+    changed = ddim_cli("train", "digits", "--out", tmp_path / "run", "--resume", "--steps", 6)
+    assert changed.returncode == 2
+    assert "its images are not those" in changed.stderr.splitlines()[-1]
+
+
+def test_settings_check_themselves():
+    with pytest.raises(train.InputError, match=r"--dropout must be from 0 to 0\.999; got 1"):
+        PRESETS["digits"].changed(dropout=1.0).check()
+    with pytest.raises(train.InputError, match="unknown setting 'width': choose one of data, size"):
+        PRESETS["digits"].changed(width=3)
+    assert PRESETS["digits"].changed(mult=[1, 2]).network.mult == (1, 2)
+    may = PRESETS["digits"].check_resume(PRESETS["digits"].changed(lr=1.0, workers=0))
+    assert may == {"lr": 1.0, "workers": 0}

@@ -63,9 +63,7 @@ def evaluate(
     settings = {"model": model.fingerprint, "precision": model.facts.precision, "spacing": spacing, "seed": seed}
     settings |= {"clip": said(clip), "solver": solver.name}
     with opened(out / "evaluate.json", settings, batch_size, model, workers) as size:
-        jobs = {
-            cell: Job(cell_files(out, cell), n, size, grids[cell[0]], cell[1], seed, clip, solver) for cell in cells
-        }
+        jobs = {(S, e): Job(cell_files(out, S, e), n, size, grids[S], e, seed, clip, solver) for S, e in cells}
         shares = {cell: job.share(model, workers) for cell, job in jobs.items()}
         workers.wait_for_everyone()
         model(torch.zeros(size, *model.shape, device=model.device), model.T)  # the first call is slow: no cell's to pay

@@ -55,7 +55,7 @@ def facts(report: dict) -> list[str]:
         f"features {features['name']}, hash {features['hash']}, {features['width']} wide",
         f"{report['n']} images a cell: numbers 0 to {report['n'] - 1} of seed {report['seed']}, all of them, "
         "clamped and rounded to 8 bits",
-        f"reference {reference['source']}: " + (f"{reference['n']} pictures" if reference["n"] else "mu and sigma")
+        f"reference {reference['source']}: " + (f"{reference['n']} images" if reference["n"] else "mu and sigma")
         + (", cropped and resized as for training, unflipped" if reference["n"] else " as the file holds them"),
         f"the network in {report['arithmetic']} on {report['device']}",
         f"solver {report['solver']}, time grid {report['spacing']}; x̂_0 clipped: {clip_of(report['clip'])}",
@@ -65,7 +65,7 @@ def facts(report: dict) -> list[str]:
         lines.append(f"floor: FID {floor['fid']:.3f} is that of {floor['n']} real images ({floor['what']})")
     if report["n"] <= features["width"]:
         lines.append(
-            f"n is no more than the width of the features, {features['width']}: these figures mean nothing yet"
+            f"n is no more than the {features['width']} dimensions of the features: these figures mean nothing"
         )
     return [*lines, comparison(report)]
 
@@ -126,7 +126,7 @@ def figure(report: dict, path: Path) -> Path:
         left.axhline(report["floor"]["fid"], color="grey", linestyle=":", label="real images (floor)")
     told = f"FID ({report['features']['name']})" + (f"; dashed: paper, {report['paper']}" if report["paper"] else "")
     left.set(xscale="log", yscale="log", xlabel="network evaluations S", ylabel=told)
-    right.set(xscale="log", yscale="log", xlabel="network evaluations S", ylabel=f"seconds for {report['n']} pictures")
+    right.set(xscale="log", yscale="log", xlabel="network evaluations S", ylabel=f"seconds for {report['n']} images")
     for axes in (left, right):
         axes.set_xticks(report["steps"], map(str, report["steps"]), minor=False)
         axes.minorticks_off()
