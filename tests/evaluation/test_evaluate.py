@@ -146,15 +146,6 @@ def test_too_few_images_are_warned_of_by_name(here, capsys):
 
 
 def test_published_figures_stand_beside_what_compares_with_them_only():
-    """The data decides, not a name; so do the features and the number of images."""
-    digits = data.find("digits", 8, 1)
-    assert (
-        published.data_set("uoft-cs/cifar10", digits) == published.data_set("uoft-cs/cifar10:test", None) == "CIFAR-10"
-    )
-    assert published.data_set("my/cifar10", digits) is None
-    assert published.data_set("images/CelebA", digits) is None
-    digits.published_as = "CIFAR-10"  # as the binary archives say of themselves
-    assert published.data_set("data/some.tar.gz", digits) == "CIFAR-10"
     assert published.fid("CIFAR-10", 10, "hat") == 367.43
     assert published.fid("CelebA", 1000, 0.0) == 3.51
     assert published.fid("CIFAR-10", 30, 0.0) is None

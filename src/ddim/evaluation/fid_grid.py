@@ -10,7 +10,7 @@ from ddim.diffusion.clipping import Clip
 from ddim.diffusion.model import Model
 from ddim.diffusion.noise import check_seed
 from ddim.diffusion.schedule import Time, grid
-from ddim.diffusion.solvers import Solver, check_eta, find, with_noise
+from ddim.diffusion.solvers import Implicit, Solver, check_eta, find, with_noise
 from ddim.errors import InputError
 from ddim.evaluation import report
 from ddim.evaluation.reference import Reference, measure, neighbours_figure
@@ -59,7 +59,7 @@ def evaluate(
     cells = [(S, e) for S in grids for e in dict.fromkeys(eta)]
     out, workers = Path(out), workers or processes(str(model.device))
     main, solver, source = workers.is_main_process, find(solver), reference or model.facts.data or ""
-    against = reference_of(model, source, features, n, held_out, skip_broken) if main else None
+    against = reference_of(model, source, features, n, held_out, skip_broken, progress) if main else None
     settings = {"model": model.fingerprint, "precision": model.facts.precision, "spacing": spacing, "seed": seed}
     settings |= {"clip": said(clip), "solver": solver.name}
     with opened(out / "evaluate.json", settings, batch_size, model, workers) as size:
@@ -101,6 +101,8 @@ def checked(model: Model, steps, eta, n: int, spacing: str, seed: int, solver) -
     grids = {S: grid(model.abar, S, spacing) for S in dict.fromkeys(steps)}
     if not grids or not eta:
         raise InputError("evaluate needs at least one number of steps and one eta")
+    if isinstance(find(solver), Implicit):
+        raise InputError("solver implicit is for encoding; choose another to evaluate samples")
     for e in eta:
         with_noise(solver, e, "small", iter(()))
         for times in grids.values():

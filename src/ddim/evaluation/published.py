@@ -1,5 +1,10 @@
 """The figures that the paper prints (Song, Meng & Ermon 2020), to set comparable measurements beside."""
 
+from pathlib import Path
+
+from ddim.images.image_set import ImageSet
+from ddim.images.sources import Table
+
 STEPS = (10, 20, 50, 100, 1000)
 
 # Table 1: FID of 50,000 images, Inception features; a row an η, a column an S.
@@ -24,18 +29,27 @@ FID: dict[str, dict[float | str, tuple[float, ...]]] = {
 RECONSTRUCTION = {10: 0.014, 20: 0.0065, 50: 0.0023, 100: 0.0009, 200: 0.0004, 500: 0.0001, 1000: 0.0001}
 
 
-HUB = {"uoft-cs/cifar10": "CIFAR-10", "cifar10": "CIFAR-10"}  # whose images are the published ones
+HUB = {"uoft-cs/cifar10": "CIFAR-10"}  # the Hub's copies that hold the published images without loss
+SHAPES = {"CIFAR-10": (3, 32, 32), "CelebA": (3, 64, 64)}  # of the images that the paper's models make
+COUNTS = {"CIFAR-10": {"train": 50_000, "test": 10_000}, "CelebA": {"train": 202_599}}
+CELEBA_SIZE = (178, 218)  # width and height of CelebA's aligned images
 
 
-def data_set(source: str, images) -> str | None:
-    """Which of the paper's data sets a set of images is, by the data and not by anybody's name for it: the Hub's copy,
-    or the archives as their authors publish them. None for any other, such as a re-encoded copy.
+def data_set(source: str, images: ImageSet, split: str = "train") -> str | None:
+    """Which of the paper's data sets `images` are: all of a split, in the shape that the paper measured.
+
+    The data decide, not anybody's name for them: the archives as their authors publish them, or the Hub's copy. None
+    for all else, such as a part, a folder that is only called so, or a copy in JPEG, which loses what FID sees.
     """
-    name = source.partition(":")[0]
-    if name in HUB:
-        return HUB[name]
-    kind = getattr(images, "published_as", None)
-    return kind if kind in FID else None
+    name = images.published_as
+    if isinstance(images, Table) and not Path(source_of := source.partition(":")[0].partition("#")[0]).exists():
+        name = HUB.get(source_of)
+    if name is None and images.crop and len(images) == COUNTS["CelebA"]["train"]:
+        with images.whole(0) as first:
+            name = "CelebA" if first.size == CELEBA_SIZE else None
+    if name not in SHAPES or (images.channels, images.size, images.size) != SHAPES[name]:
+        return None
+    return name if len(images) == COUNTS[name].get(split) else None
 
 
 def fid(data: str | None, steps: int, eta: float | str) -> float | None:

@@ -92,4 +92,4 @@ def row(S: int, means: torch.Tensor, residual: float) -> dict:
 def paper_of(sources: Sequence[str], chosen: Selection) -> str | None:
     """The paper's data set, where its table 2 is of these images: CIFAR-10's test images."""
     test = len(sources) == 1 and sources[0].endswith((":test", "test_batch.bin"))
-    return data_set(sources[0], chosen.parts[0]) if test else None
+    return data_set(sources[0], chosen.parts[0], "test") if test else None

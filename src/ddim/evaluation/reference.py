@@ -15,12 +15,11 @@ from ddim.evaluation.published import data_set
 from ddim.images.cache import load
 from ddim.images.image_set import ImageSet
 from ddim.images.sources import find
-from ddim.jobs.sampling import Job, seconds_an_image
+from ddim.jobs.sampling import Job, bar, seconds_an_image
 from ddim.plots import sheets
 from ddim.system.json import read_json, write_json
 from ddim.system.machine import cache_folder
 from ddim.system.messages import warn
-from ddim.system.progress import progress
 
 SMALL = {(1, 8, 8): "digits-small", (3, 32, 32): "cifar10-small"}
 SHOWN, NEAREST = 8, 6  # samples in the figure of neighbours, and training images beside each
@@ -49,7 +48,13 @@ class Reference:
 
 
 def reference(
-    model: Model, source: str, network: str = "", n: int = 50_000, held_out: str = "", skip_broken: bool = False
+    model: Model,
+    source: str,
+    network: str = "",
+    n: int = 50_000,
+    held_out: str = "",
+    skip_broken: bool = False,
+    progress: bool = False,
 ) -> Reference:
     """Measure real images, once: their statistics are kept in the cache folder.
 
@@ -68,31 +73,31 @@ def reference(
     else:
         found = real(source, model, skip_broken)
         images, name = load(found), data_set(source, found)
-        known = statistics_of(images, chosen)
+        known = statistics_of(images, chosen, progress)
     for what, count in ((f"the reference {source}", known.n), ("a cell", n)):
         if 0 < count <= width:
             warn(
                 f"{what} has {count} images, no more than the {width} dimensions of the features {chosen.name}: "
                 "its covariance is singular, and FID says more of n than of the model; take more images"
             )
-    floor = floor_of(model, known, chosen, n, held_out, skip_broken)
+    if held_out:
+        held = load(real(held_out, model, skip_broken))
+        some = statistics_of(held[:n] if isinstance(held, Tensor) else held, chosen, progress)
+        what = f"{some.n} images of {held_out} against it"
+        floor = {"fid": metrics.fid(known, some), "n": some.n, "what": what}
+    else:
+        floor = floor_of(known, n)
     return Reference(source, chosen, known, floor, images if isinstance(images, Tensor) else None, name)
 
 
-def statistics_of(images: Tensor | ImageSet, network: features.Features) -> metrics.Statistics:
+def statistics_of(images: Tensor | ImageSet, network: features.Features, progress: bool) -> metrics.Statistics:
     """Statistics of real images, kept in the cache folder."""
-    with progress("features", len(images), "image") as advance:
+    with bar("features", len(images), progress) as advance:
         return metrics.statistics(network, images, cache_folder(), advance=advance)
 
 
-def floor_of(
-    model: Model, known: metrics.Statistics, network: features.Features, n: int, held_out: str, skip_broken: bool
-) -> dict | None:
-    """FID of real images against the reference; None where it is statistics alone."""
-    if held_out:
-        held = load(real(held_out, model, skip_broken))
-        found = statistics_of(held[:n] if isinstance(held, Tensor) else held, network)
-        return {"fid": metrics.fid(known, found), "n": found.n, "what": f"{found.n} images of {held_out} against it"}
+def floor_of(known: metrics.Statistics, n: int) -> dict | None:
+    """FID of one part of the reference, of n images or half of it, against the rest; None for statistics alone."""
     if known.features is None or len(known.features) < 4:
         return None
     values = known.features
@@ -108,7 +113,7 @@ def measure(against: Reference, job: Job, device: torch.device) -> dict:
     images = job.images()
     content = metrics.content(images)
     path = job.files.out / f"distances-{content}-{against.features.hash}-{against.statistics.digest()}.json"
-    if not path.exists():
+    if not whole(path):
         found, known = metrics.statistics(against.features, images), against.statistics
         kid, deviation = metrics.kid(known, found, device=device) or (None, None)
         shares = metrics.precision_recall(known, found, device=device) or (None, None)
@@ -121,6 +126,15 @@ def measure(against: Reference, job: Job, device: torch.device) -> dict:
         "seconds_an_image": seconds_an_image(sorted(job.files.out.glob("seconds-*.jsonl"))),
         "pictures": content,
     }
+
+
+def whole(path: Path) -> bool:
+    """Whether distances were kept there, all of them; a damaged file is made again."""
+    try:
+        kept = read_json(path)
+    except InputError:  # not there, or not JSON
+        return False
+    return {"fid", "kid", "kid_deviation", "precision", "recall"} <= kept.keys()
 
 
 def neighbours_figure(against: Reference, job: Job, path: Path) -> Sequence[Path]:
@@ -140,8 +154,9 @@ def real(source: str, model: Model, skip_broken: bool = False) -> ImageSet:
     """Real images in a model's shape. Raises InputError where they are smaller: enlarged ones are other images."""
     channels, size, _ = model.shape
     images = find(source, size, channels, skip_broken)
-    images[0]  # where it is broken, this says so
-    with images.open(0) as first:
+    images[0]  # where none can be read, this says so
+    readable = next(i for i in range(len(images)) if images.decode(i) is not None)
+    with images.whole(readable) as first:
         if min(first.size) < size and source != model.facts.data:
             width, height = first.size
             raise InputError(

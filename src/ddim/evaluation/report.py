@@ -63,11 +63,27 @@ def facts(report: dict) -> list[str]:
     ]  # fmt: skip
     if floor:
         lines.append(f"floor: FID {floor['fid']:.3f} is that of {floor['n']} real images ({floor['what']})")
-    if report["n"] <= features["width"]:
-        lines.append(
-            f"n is no more than the {features['width']} dimensions of the features: these figures mean nothing"
-        )
+        if under := [c for c in report["cells"] if c["fid"] < floor["fid"]]:
+            lines.append(f"{len(under)} of {len(report['cells'])} cells lie below the floor: {why_below(report)}")
+    if reason := meaningless(report):
+        lines.append(f"{reason}: these figures mean nothing")
     return [*lines, comparison(report)]
+
+
+def meaningless(report: dict) -> str:
+    """Why no FID of this report says anything of the model: a covariance of too few images is singular. Else ""."""
+    width = report["features"]["width"]
+    for what, n in (("n", report["n"]), ("the number of reference images", report["reference"]["n"])):
+        if 0 < n <= width:
+            return f"{what} is no more than the {width} dimensions of the features"
+    return ""
+
+
+def why_below(report: dict) -> str:
+    """What an FID below that of real images tells."""
+    if meaningless(report) or report["n"] < report["reference"]["n"]:
+        return "so few samples say little; take more"
+    return "these samples are nearer to the reference than other real images are; see neighbours.png for copies"
 
 
 def clip_of(said: bool | str | list) -> str:
@@ -107,17 +123,22 @@ def bullets(lines: list[str]) -> str:
 
 
 def figure(report: dict, path: Path) -> Path:
-    """FID over S, a line an η with the paper's dashed, and the seconds for n images over S (the paper's figure 4)."""
+    """FID over network evaluations, a line an η with the paper's dashed, and the seconds for n images (its figure 4).
+
+    All FIDs on the axis are of the same features: the paper's are there only where report["paper"] says so.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator
 
     sheet = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = sheet.subplots(1, 2)
+    every: set[int] = set()  # evaluations, the marks of both x axes
     for i, eta in enumerate(report["eta"]):
         cells = [c for c in report["cells"] if c["eta"] == eta]
-        steps = [c["steps"] for c in cells]
-        left.plot(steps, [c["fid"] for c in cells], "o-", color=f"C{i}", label=name_of(eta))
-        timed = [(c["steps"], c["seconds_an_image"] * report["n"]) for c in cells if c["seconds_an_image"]]
+        cost = [c["evaluations"] for c in cells]
+        every |= set(cost)
+        left.plot(cost, [c["fid"] for c in cells], "o-", color=f"C{i}", label=name_of(eta))
+        timed = [(c["evaluations"], c["seconds_an_image"] * report["n"]) for c in cells if c["seconds_an_image"]]
         right.plot(*zip(*timed, strict=True) if timed else ([], []), "o-", color=f"C{i}", label=name_of(eta))
         printed = [(s, p) for s in report["steps"] if (p := published.fid(report["paper"], s, eta)) is not None]
         if printed:
@@ -125,10 +146,14 @@ def figure(report: dict, path: Path) -> Path:
     if report["floor"]:
         left.axhline(report["floor"]["fid"], color="grey", linestyle=":", label="real images (floor)")
     told = f"FID ({report['features']['name']})" + (f"; dashed: paper, {report['paper']}" if report["paper"] else "")
-    left.set(xscale="log", yscale="log", xlabel="network evaluations S", ylabel=told)
-    right.set(xscale="log", yscale="log", xlabel="network evaluations S", ylabel=f"seconds for {report['n']} images")
-    for axes in (left, right):
-        axes.set_xticks(report["steps"], map(str, report["steps"]), minor=False)
+    left.set(xscale="log", yscale="log", xlabel="network evaluations", ylabel=told)
+    right.set(xscale="log", yscale="log", xlabel="network evaluations", ylabel=f"seconds for {report['n']} images")
+    if reason := meaningless(report):
+        left.set_title(f"means nothing: {reason}", fontsize=8, color="C3")
+    if not any(c["seconds_an_image"] for c in report["cells"]):  # the logs of the seconds were lost
+        right.remove()
+    for axes in sheet.axes:
+        axes.set_xticks(sorted(every), map(str, sorted(every)), minor=False)
         axes.minorticks_off()
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")

@@ -31,7 +31,7 @@ def reproduce(
     features: str = "",
     n: int = 50_000,
     reconstructed: int = 500,
-    steps: Sequence[int] = STEPS,
+    steps: Sequence[int] = (),
     spacing: str = "linear",
     seed: int = 0,
     batch_size: int | None = None,
@@ -42,15 +42,18 @@ def reproduce(
     """Write out/report.md, and beside it a folder for each table and figure. Called again, it continues.
 
     steps: the columns of table 1 and of table 2, the rows of figure 5; figure 3 has their least and the one nearest to
-    100, figure 6 the one nearest to 50.  spacing: the paper took quadratic for CIFAR-10, else linear.
+    100, figure 6 the one nearest to 50. By default the paper's, up to the model's number of levels.
+    spacing: the paper took quadratic for CIFAR-10, else linear.
     As in the paper, x̂_0 is clipped for σ̂ and for nothing else. The rest as for `ddim.evaluate`.
     Returns the report's place; None in the processes that help. Raises InputError.
     """
     if reconstructed < 1:
         raise InputError(f"reconstructed must be at least 1; got {reconstructed}")
-    out, steps, workers = Path(out), sorted({S for S in steps if S <= model.T}), workers or processes(str(model.device))
+    out, workers = Path(out), workers or processes(str(model.device))
+    steps = sorted(set(steps or [S for S in STEPS if S <= model.T]))
     if len(steps) < 2:
-        raise InputError(f"reproduce compares two numbers of steps or more, up to {model.T}; got {steps}")
+        told = ", ".join(map(str, steps)) or f"none that the model's {model.T} levels allow"
+        raise InputError(f"reproduce compares two numbers of steps or more; got {told}: name them by --steps")
     common = {"reference": reference, "held_out": held_out, "features": features, "n": n, "spacing": spacing}
     common |= {"seed": seed, "batch_size": batch_size, "name": name, "progress": progress, "workers": workers}
     smooth = evaluate(model, out / "table1", steps=steps, clip=False, eta=(0.0, 0.2, 0.5, 1.0), **common)

@@ -146,8 +146,11 @@ def read(path: Path) -> Statistics | Tensor:
                 return Statistics(mu, sigma)
             shapes = f"{names[0]} {tuple(mu.shape)}, {names[1]} {tuple(sigma.shape)}"
             raise InputError(f"{path}: {names[0]} and {names[1]} must be finite, (D,) and (D, D); got {shapes}")
-    if "pool_3" in found and found["pool_3"].ndim == 2:
-        return Statistics.of(torch.from_numpy(np.asarray(found["pool_3"], dtype=np.float64)))
+    if "pool_3" in found:
+        values = torch.from_numpy(np.asarray(found["pool_3"], dtype=np.float64))
+        if values.ndim == 2 and len(values) > 1 and values.isfinite().all():
+            return Statistics.of(values)
+        raise InputError(f"{path}: pool_3 must be finite, (N, D) with N of 2 or more; got {tuple(values.shape)}")
     if "arr_0" in found and found["arr_0"].ndim == 4 and found["arr_0"].dtype == np.uint8:
         return torch.from_numpy(found["arr_0"]).permute(0, 3, 1, 2)
     raise InputError(f"{path}: not statistics: its keys are {keys}; known are mu and sigma, m2 and s2, pool_3, arr_0")

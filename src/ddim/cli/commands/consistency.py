@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddim.cli.models import load_model
-from ddim.cli.options import EXACT, Machine, ModelName, SolverName, Spacing, parse
+from ddim.cli.options import EXACT, Clipping, Machine, ModelName, SolverName, Spacing, parse
 
 EXAMPLES = (
     "ddim consistency digits                              # 10, 20, 50, 100 and 1000 steps",
@@ -29,6 +29,7 @@ class Consistency:
     """How each step is taken."""
     seed: int = 0
     """Seed of the noise: image k of a seed is the same whatever n and the batch size."""
+    clipping: Clipping = Clipping()
     out: Path = Path("consistency")
     """Folder to write."""
     machine: Machine = EXACT
@@ -43,8 +44,9 @@ def main(args: Sequence[str]) -> None:
 
     model = load_model(o.model, o.machine)
     found = consistency(
-        model, o.out, o.steps, o.n, o.spacing, o.seed, None, o.solver, o.machine.batch_size, progress=True
-    )
+        model, o.out, steps=o.steps, n=o.n, spacing=o.spacing, seed=o.seed, clip=o.clipping.value(), solver=o.solver,
+        batch_size=o.machine.batch_size, progress=True,
+    )  # fmt: skip
     unrelated, title = found["unrelated"], f"{o.n} images, same starting noise"
     table = Table("S", f"distance to S = {found['longest']}", "of unrelated", title=title)
     for row in found["rows"]:

@@ -61,8 +61,9 @@ def main(args: Sequence[str]) -> None:
     workers, out = processes(o.machine.device), o.out or Path("evaluations") / Path(o.model).name
     model = load_model(o.model, o.machine, workers.device, workers.is_main_process, o.compile)
     found = evaluate(
-        model, out, o.reference, o.held_out, o.steps, o.eta, o.n, o.features, o.spacing, o.seed, o.clipping.value(),
-        o.solver, o.machine.batch_size, o.skip_broken, o.model, True, workers,
+        model, out, reference=o.reference, held_out=o.held_out, steps=o.steps, eta=o.eta, n=o.n, features=o.features,
+        spacing=o.spacing, seed=o.seed, clip=o.clipping.value(), solver=o.solver, batch_size=o.machine.batch_size,
+        skip_broken=o.skip_broken, name=o.model, progress=True, workers=workers,
     )  # fmt: skip
     if found:
         show(found)

@@ -42,7 +42,8 @@ def main(args: Sequence[str]) -> None:
 
     model = load_model(o.model, o.machine)
     show(reconstruct(
-        model, o.images, o.out, o.steps, o.n, o.spacing, o.solver, o.machine.batch_size, o.skip_broken, True
+        model, o.images, o.out, steps=o.steps, n=o.n, spacing=o.spacing, solver=o.solver,
+        batch_size=o.machine.batch_size, skip_broken=o.skip_broken, progress=True,
     ))  # fmt: skip
 
 

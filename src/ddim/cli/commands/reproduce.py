@@ -31,8 +31,9 @@ class Reproduce:
     """Images a cell of table 1."""
     reconstructed: int = 500
     """Images of table 2; the paper took 10,000."""
-    steps: tuple[int, ...] = (10, 20, 50, 100, 1000)
-    """Numbers of steps in every table and figure."""
+    steps: tuple[int, ...] = ()
+    """Numbers of steps in every table and figure; by default 10 20 50 100 1000, up to the model's number of noise
+    levels."""
     spacing: Spacing = "linear"
     """How the steps are spread over the noise levels; the paper took quadratic for CIFAR-10, else linear."""
     seed: int = 0
@@ -48,8 +49,9 @@ def main(args: Sequence[str]) -> None:
     workers = processes(o.machine.device)
     model = load_model(o.model, o.machine, workers.device, workers.is_main_process)
     report = reproduce(
-        model, o.out, o.reference, o.held_out, o.features, o.n, o.reconstructed, o.steps, o.spacing, o.seed,
-        o.machine.batch_size, o.model, True, workers,
+        model, o.out, reference=o.reference, held_out=o.held_out, features=o.features, n=o.n,
+        reconstructed=o.reconstructed, steps=o.steps, spacing=o.spacing, seed=o.seed,
+        batch_size=o.machine.batch_size, name=o.model, progress=True, workers=workers,
     )  # fmt: skip
     if report:
         print(f"report: {report}")
