@@ -117,7 +117,7 @@ def test_a_pair_wants_its_solver():
 def solved(g, x: torch.Tensor, tolerance: float, iterations: int) -> tuple[torch.Tensor, torch.Tensor]:
     search = Anderson(x)
     for _ in range(iterations):
-        if search.tell(g(search.x), tolerance):
+        if search.update(g(search.x), tolerance):
             break
     return search.best, search.least
 

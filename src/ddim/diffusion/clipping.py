@@ -11,13 +11,15 @@ from ddim.diffusion.schedule import Time
 
 @dataclass(frozen=True)
 class Clip:
-    """Clamp x̂_0 to [−range, range] and derive ε again, so that x, x̂_0 and ε still agree.
+    """Clamp x̂_0 to [−range, range] at the levels ᾱ < below, and derive ε again, so that x, x̂_0 and ε still agree.
 
     keep_eps: leave ε as the network gave it, which is what diffusers' schedulers do.
+    below: 1 clips at every level; x̂_0 = (x − √(1−ᾱ) ε)/√ᾱ magnifies the network's errors most where ᾱ is small.
     """
 
     range: float = 1.0
     keep_eps: bool = False
+    below: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -34,20 +36,17 @@ class Clipped:
     def __call__(self, x: Tensor, t: Time) -> Prediction:
         """The clipped Prediction at x (N, C, H, W) and t. At t = 0, x is the image itself and stays."""
         prediction = self.model(x, t)
-        data = prediction.abar == 1  # 0-dim, or (N, 1, 1, 1)
-        if data.all():
+        free = (prediction.abar >= self.clip.below) | (prediction.abar == 1)  # 0-dim, or (N, 1, 1, 1)
+        if free.all():
             return prediction
         x0 = prediction.x0.clamp(-self.clip.range, self.clip.range)
         clipped = Prediction(x0, prediction.eps, prediction.abar)
         if not self.clip.keep_eps:
             clipped = from_x0(x, x0, prediction.abar)
-        if not data.any():
+        if not free.any():
             return clipped
-        return Prediction(
-            torch.where(data, prediction.x0, clipped.x0),
-            torch.where(data, prediction.eps, clipped.eps),
-            prediction.abar,
-        )
+        x0, eps = (torch.where(free, a, b) for a, b in zip(prediction[:2], clipped[:2], strict=True))
+        return Prediction(x0.to(x.dtype), eps.to(x.dtype), prediction.abar)
 
 
 def clipping(model, clip: Clip | bool | None = None):

@@ -70,8 +70,8 @@ def encode(
     path = grid(model.abar, steps, spacing, times)
     end = last(encoding(model, images, path, solver))
     if isinstance(find(solver), Implicit) and (worst := end.state.max().item()) > UNSOLVED:
-        told = f"implicit encoding left a residual of {worst:.2g}: take more than {len(path) - 1} steps"
-        warnings.warn(told, stacklevel=2)
+        message = f"implicit encoding left a residual of {worst:.2g}: take more than {len(path) - 1} steps"
+        warnings.warn(message, stacklevel=2)
     return latents_of(end, images)
 
 

@@ -60,7 +60,7 @@ def sample(
 ) -> Tensor:
     """n images, (n, C, H, W) in [−1, 1], on the CPU. Image k of a seed is the same whatever `batch_size`.
 
-    model: a `ddim.Model`, or anything with `abar` and `(x, t) -> Prediction`; the latter is told the images' `shape`.
+    model: a `ddim.Model`, or anything with `abar` and `(x, t) -> Prediction`; the latter needs the images' `shape`.
     steps, spacing: see `ddim.schedule.times`; `times`, an explicit falling grid, replaces both.
     eta: 0 is DDIM, 1 is DDPM.  variance: "small" is σ(η), "large" is σ̂ of DDPM; eta="hat" means both at once.
     noise: x at the first time, (n, C, H, W), instead of the seed's own; the images have its dtype, else float32.

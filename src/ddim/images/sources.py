@@ -74,8 +74,8 @@ class Table(ImageSet):
         if wanted:
             columns = [name for name in columns if name == wanted]
         if not columns:
-            told = f"column {wanted} does not hold images" if wanted else "no column holds images"
-            raise InputError(f"{source}: {told}; its columns are {', '.join(table.column_names)}")
+            found = f"column {wanted} does not hold images" if wanted else "no column holds images"
+            raise InputError(f"{source}: {found}; its columns are {', '.join(table.column_names)}")
         if len(columns) > 1:
             raise InputError(f"{source}: columns {', '.join(columns)} hold images; name one as {source}#{columns[0]}")
         column = columns[0]

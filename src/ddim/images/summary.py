@@ -30,7 +30,7 @@ class Summary:
 
 
 def summarise(source: str, size: int = 64, progress: bool = False) -> Summary:
-    """Read every image that `source` names (see `ddim train --data`) and tell what there is. Raises InputError."""
+    """Read every image that `source` names (see `ddim train --data`) and say what there is. Raises InputError."""
     if size < 1:
         raise InputError(f"--size must be at least 1; got {size}")
     images = find(source, size, 3, skip_broken=True)

@@ -32,7 +32,7 @@ class LucidConfig:
 
 
 def config_of(state: dict[str, Tensor]) -> dict:
-    """The fields that the shapes of a state dict tell: all but sample_size. A key that is not there is a KeyError."""
+    """The fields, all but sample_size, from the shapes of a state dict. A missing key is a KeyError."""
     levels = range(1 + max((int(m[1]) for key in state if (m := re.match(r"downs\.(\d+)\.", key))), default=0))
     full = [f"downs.{i}.2.to_out.weight" in state for i in levels]
     memory = [state[f"downs.{i}.2.mem_kv"].shape for i in levels]  # (2, heads, n, d) if full, else (2, heads, d, n)

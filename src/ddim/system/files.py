@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,16 +11,16 @@ from typing import TextIO
 
 from ddim.errors import InputError
 
-PART = ".ddim-part-"  # how a temporary name begins; the process and the file's own name follow
+PART = ".ddim-part-"  # begins every temporary name; the process, eight random hex digits and the file's own name follow
 
 
 def is_part(path: Path) -> bool:
-    """Whether a file is a temporary one of ours, left by a process that was killed."""
-    return bool(re.fullmatch(rf"{re.escape(PART)}\d+-.+", path.name, re.DOTALL))
+    """Whether a file is a temporary one of ours, which a killed process left."""
+    return bool(re.fullmatch(rf"{re.escape(PART)}\d+-[0-9a-f]{{8}}-.+", path.name, re.DOTALL))
 
 
 def clean(folder: Path) -> None:
-    """Remove what killed processes left half-written in a folder. For the process that holds the folder only."""
+    """Remove the temporary files that killed processes left in a folder. Only for the process that holds the folder."""
     for path in folder.rglob(f"{PART}*"):
         if is_part(path) and path.is_file():
             path.unlink(missing_ok=True)
@@ -31,7 +32,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
     A full disk or a folder that cannot be written becomes an InputError, and what was at `path` stays.
     """
-    part = path.with_name(f"{PART}{os.getpid()}-{path.name}")
+    # The numbers of processes repeat on other machines and in containers, which may share the disk.
+    part = path.with_name(f"{PART}{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
     try:
         yield part
         with open(part, "rb+") as file:  # Windows flushes only what is open for writing

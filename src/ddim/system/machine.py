@@ -68,7 +68,7 @@ def precision_of(asked: str, device: str) -> str:
 
 
 def _cpuinfo() -> str:
-    """What Linux tells of the CPU; empty elsewhere."""
+    """What Linux says of the CPU; empty elsewhere."""
     try:
         return Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -86,12 +86,12 @@ def native_bf16(device: str) -> bool:
         import torch
 
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    told = re.search(r"^(flags|Features)\b.*\b(avx512_bf16|amx_bf16|bf16)\b", _cpuinfo(), re.MULTILINE)
-    return device == "cpu" and bool(told)
+    found = re.search(r"^(flags|Features)\b.*\b(avx512_bf16|amx_bf16|bf16)\b", _cpuinfo(), re.MULTILINE)
+    return device == "cpu" and bool(found)
 
 
 def free_memory(device) -> int:
-    """Free memory in bytes of a torch device: of the GPU, else of the host as Linux tells it; 4 GiB elsewhere."""
+    """Free memory in bytes of a torch device: of the GPU, else of the host as Linux says; 4 GiB elsewhere."""
     if device.type == "cuda":
         import torch
 

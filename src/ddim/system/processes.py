@@ -1,6 +1,6 @@
 """The processes of one job: where one of them is lost, the others end soon, and one says how to go on.
 
-A process that waits for a dead one may wait for very long, or be told by the transport in a way that helps nobody.
+A process that waits for a dead one may wait for very long, or end with an error that helps nobody.
 Launchers send SIGTERM to the others of a machine when one has died there, but also when all are to stop. A roll call
 tells these apart: who is alive answers in the launcher's store, by a thread, for the main one may be waiting.
 """
@@ -75,7 +75,7 @@ def watched(lost: Callable[[], str]) -> Iterator[None]:
         if cut_off or isinstance(error, KeyboardInterrupt):
             missing = roll.missing()
         if cut_off or missing:
-            roll.tell(missing)
+            roll.report(missing)
             os._exit(1)  # what is left of the connections could keep an orderly exit waiting
         roll.first()  # the error has its own line: the others need none
         raise
@@ -136,7 +136,7 @@ class Roll:
         except RuntimeError:
             return otherwise
 
-    def tell(self, missing: list[int]) -> None:
+    def report(self, missing: list[int]) -> None:
         who = f"the process of rank {missing[0]}, of {self.size}," if missing else f"one of the {self.size} processes"
         with self.lock:  # the other thread may end the process right after
             if self.first():
@@ -147,13 +147,13 @@ class Roll:
             raise KeyboardInterrupt
 
     def watch(self, signals: socket.socket) -> None:
-        """The thread: answer a call; call oneself when told to end, and where one is missing, see to it."""
+        """The thread: answer a call; on a signal to end, call the roll, and where a process is missing, end this one too."""
         signals.settimeout(1)
         while not self.left.is_set():
             with suppress(TimeoutError):
                 code = signals.recv(1)  # empty when the other end is closed
                 if code and code[0] in ENDING and (missing := self.missing()):
-                    self.tell(missing)
+                    self.report(missing)
                     if not self.left.wait(UNWIND):
                         os._exit(1)
             if self.has("call"):

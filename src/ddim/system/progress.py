@@ -33,16 +33,16 @@ def progress(
     with Progress(*columns, console=console, refresh_per_second=4, speed_estimate_period=10, disable=not show) as bars:
         task = bars.add_task(what, total=total, completed=done, rate="", note="")
 
-        told = time.monotonic()
+        printed = time.monotonic()
 
         def advance(n: int = 1, note: str | None = None) -> None:
-            nonlocal told
+            nonlocal printed
             speed = bars.tasks[task].speed
             rate = f"{speed * each:,.{0 if speed * each >= 10 else 2}f} {unit}/s" if speed else ""
             bars.update(task, advance=n, rate=rate, **({} if note is None else {"note": note}))
             # In a log file there is no bar to redraw: a line now and then says as much.
-            if show and not console.is_terminal and time.monotonic() - told > QUIET:
-                told, state = time.monotonic(), bars.tasks[task]
+            if show and not console.is_terminal and time.monotonic() - printed > QUIET:
+                printed, state = time.monotonic(), bars.tasks[task]
                 left = f"{state.time_remaining:.0f} s left" if state.time_remaining is not None else ""
                 print(f"{what} {state.completed:.0f}/{state.total:.0f} {rate} {left}", file=sys.stderr, flush=True)
 

@@ -33,7 +33,7 @@ class Solver:
         raise NotImplementedError
 
     def evaluations(self, times: Sequence[Time], state: Any = None) -> int | None:
-        """Network evaluations of a walk along `times` from `state`; None where only the walk itself can tell."""
+        """Network evaluations of a walk along `times` from `state`; None where only the walk itself shows them."""
         return len(times) - 1
 
 

@@ -38,7 +38,7 @@ class Implicit(Solver):
         b = (1 - high).sqrt() - a * (1 - low).sqrt()  # √ᾱ_s (σ̄_s − σ̄_t)
         search = Anderson(a * x)
         for _ in range(self.iterations):
-            if search.tell(a * x + b * model(search.x, s).eps, self.tolerance):
+            if search.update(a * x + b * model(search.x, s).eps, self.tolerance):
                 break
         residual = search.least if state is None else torch.maximum(state, search.least)
         # The ε that leads exactly to the solution: stepping down from there misses x by the residual and no more.
@@ -50,7 +50,7 @@ class Implicit(Solver):
 
 
 class Anderson:
-    """Solves x = g(x) for each row of x (N, …) by Anderson acceleration: evaluate g at `x`, `tell` its value, repeat.
+    """Solves x = g(x) for each row of x (N, …) by Anderson acceleration: evaluate g at `x`, `update` with its value, repeat.
 
     The next iterate is Σ α_i g(x_i) over the last `MEMORY` iterates, with Σ α_i = 1 and ‖Σ α_i (g(x_i) − x_i)‖ least
     (Walker & Ni 2011). A residual is the root mean square of g(x) − x over a row.
@@ -65,7 +65,7 @@ class Anderson:
         self.values: list[Tensor] = []  # g(x_i), each (N, D) float64
         self.residuals: list[Tensor] = []  # g(x_i) − x_i, likewise
 
-    def tell(self, value: Tensor, tolerance: float) -> bool:
+    def update(self, value: Tensor, tolerance: float) -> bool:
         """Take in g(x), and move x. Returns whether every row is solved to `tolerance`."""
         residual = wide(value - self.x).flatten(1)  # (N, D)
         size = residual.square().mean(1).sqrt()  # (N,)
