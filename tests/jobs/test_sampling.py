@@ -79,7 +79,7 @@ def test_a_killed_job_goes_on_to_the_same_file(run, tmp_path):
     made = {path: path.stat().st_mtime_ns for path in shards.glob("[0-9]*.npy")}
     assert 4 <= len(made) < 19
     assert not (tmp_path / "broken" / "images.npz").exists()
-    (shards / ".ddim-part-1-0000000-0000008.npy").write_bytes(b"half")  # as a kill while writing leaves it
+    (shards / ".ddim-part-1-0123abcd-0000000-0000008.npy").write_bytes(b"half")  # as a kill while writing leaves it
     # It goes on with the batch size it was begun with: another would round a rare pixel otherwise.
     finish(command(*args[:-4], "--format", "npz", "--out", "broken"), tmp_path)
     assert all(path.stat().st_mtime_ns == when for path, when in made.items())

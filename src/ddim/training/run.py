@@ -50,7 +50,7 @@ class Run:
 
     def begin(self, content: str) -> None:
         """Make the folder and write down the settings. content: names what the images are, see `content_of`."""
-        folder(self.out)
+        clean(folder(self.out))  # of a run that was killed before it had settings
         self.record = {"content": content}
         self.write_settings()
 
