@@ -15,7 +15,7 @@ from ddim.diffusion import schedule
 from ddim.diffusion.model import Model
 from ddim.evaluation import features, published, report
 from ddim.evaluation.reconstruction import paper_of
-from ddim.images.image_set import ArrayImages
+from ddim.images import ArrayImages
 from ddim.images.selection import Selection
 from ddim.images.sources import Table
 

@@ -88,7 +88,7 @@ def why_below(report: dict) -> str:
 
 def clip_of(said: bool | str | list) -> str:
     """How a report calls the choice of clipping."""
-    return {"True": "yes", "False": "no", "auto": "as the model's folder says"}.get(str(said), f"range, keep ε: {said}")
+    return {"True": "yes", "False": "no", "auto": "by default, as in ddim sample"}.get(str(said), f"range, keep ε: {said}")
 
 
 def comparison(report: dict) -> str:

@@ -1,7 +1,7 @@
 """Feature networks: uint8 images (N, C, H, W) -> features (N, width) float32, in which distances are measured.
 
 `inception` is the network of published FIDs. `digits-small` and `cifar10-small` are classifiers of our own
-(bench/train_features.py), shipped so that everything works offline; what they measure compares with nothing published.
+(tools/train_features.py), shipped so that everything works offline; what they measure compares with nothing published.
 """
 
 import hashlib
@@ -95,7 +95,7 @@ def find(name: str, device: str | torch.device = "cpu") -> Features:
     """The feature network that `name` names, ready on `device`. Raises InputError.
 
     digits-small, cifar10-small; `inception`, downloaded once; or a file: TorchScript (run as the program it is: name
-    only a file you trust), Inception weights (.pth, .safetensors), or a small network of bench/train_features.py.
+    only a file you trust), Inception weights (.pth, .safetensors), or a small network of tools/train_features.py.
     """
     if name in SMALL:
         path = Path(str(files("ddim") / "evaluation" / "features" / f"{name}.safetensors"))
