@@ -2,24 +2,23 @@
 
 CIFAR-10: cifar-10-binary.tar.gz, its folder, or one of its .bin files (Krizhevsky 2009).
 STL-10: stl10_binary.tar.gz, its folder, or one of its .bin files (Coates et al. 2011).
-CelebA: img_align_celeba.zip or its folder, with the crop the paper used (Liu et al. 2015); other zips of images too.
-LSUN: the lmdb folders (Yu et al. 2015); needs the `lmdb` package.
+CelebA: img_align_celeba.zip or its folder, with the crop the paper used (Liu et al. 2015).
+LSUN (Yu et al. 2015) comes as lmdb folders, see `containers.Lmdb`.
 """
 
 import re
 import tarfile
-import zipfile
 from collections.abc import Iterator
-from io import BytesIO
-from pathlib import Path
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
 
 from ddim.errors import InputError
+from ddim.images.files import identity_of, is_resource, unreadable
 from ddim.images.image_set import ArrayImages, ImageSet
 
-SPLITS = ("train", "test", "unlabeled")
 CELEBA_CROP = (25, 57, 153, 185)  # centre (89, 121) ± 64 of 178×218: left, upper, right, lower
 # Data set -> split -> the names of its files. The first split that is there is what an unnamed one means.
 FILES = {
@@ -28,152 +27,98 @@ FILES = {
 }
 
 
-def is_resource(name: str) -> bool:
-    """Whether a file is what macOS puts beside files: `._x`, and everything in `__MACOSX`."""
-    return name.rpartition("/")[2].startswith("._") or "__MACOSX" in name.split("/")
-
-
 def crop_of(path: Path) -> tuple[int, int, int, int] | None:
     """The crop for what lies at `path`: CelebA's for its aligned images, by their published name."""
     return CELEBA_CROP if "img_align_celeba" in path.resolve().as_posix() else None
 
 
-def published(path: Path, split: str, size: int, channels: int, skip_broken: bool = False) -> ImageSet | None:
-    """The data set at `path` where it is one of the published forms, else None. Raises InputError on a damaged one."""
-    if path.is_dir() and (path / "data.mdb").exists():
-        return Lmdb(path, size, channels, skip_broken)
-    if path.suffix == ".zip":
-        return Zip(path, size, channels, skip_broken)
+def published(path: Path, split: str, size: int, channels: int) -> ImageSet | None:
+    """The CIFAR-10 or STL-10 at `path`, else None. Raises InputError on a damaged one."""
     try:
         found = _records(path, split)
-    except (OSError, EOFError, tarfile.TarError) as error:
-        raise InputError(f"{path}: truncated or not an archive ({error})") from None
+    except Exception as error:  # what a broken archive provokes in tarfile and zlib
+        raise unreadable(path, "an archive", error) from None
     if found is None:
-        if split:
-            raise InputError(f"{path}: holds no split {split!r} of CIFAR-10 or STL-10")
         return None
     images, files, name = found
-    identity = str([(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]) + split
-    made = ArrayImages(str(path), images, identity, size, channels)
+    made = ArrayImages(str(path), images, identity_of(files) + split, size, channels)
     made.published_as = name
     return made
 
 
+@dataclass(frozen=True)
+class Part:
+    """One file of a data set, on disk or in a tar archive, of which nothing is read yet."""
+
+    where: str  # what to call it
+    file: Path  # on disk
+    size: int
+    member: tarfile.TarInfo | None = None
+
+    @property
+    def name(self) -> str:
+        return PurePosixPath(self.member.name if self.member else self.file.name).name
+
+
 def _records(path: Path, split: str) -> tuple[np.ndarray, list[Path], str] | None:
     """The images (N, H, W, 3) uint8 of a CIFAR-10 or STL-10 archive, folder or file, and the files they lie in."""
+    parts = _parts(path)
     for name, patterns in FILES.items():
+        record, limit, form = FORMS[name]
         for pattern in [patterns.get(split, "no such split")] if split else patterns.values():
-            if parts := list(_parts(path, pattern)):
-                form = _cifar10 if name == "CIFAR-10" else _stl10
-                images = [form(where, raw) for where, raw, _ in parts]
+            if chosen := [part for part in parts if re.fullmatch(pattern, part.name)]:
+                for part in chosen:
+                    _check(part, record, limit)
+                images = [form(raw.reshape(-1, record)) for raw in _read(chosen)]
                 whole = images[0] if len(images) == 1 else np.concatenate(images)  # one alone stays a memory map
-                return whole, [file for _, _, file in parts], name
+                return whole, [part.file for part in chosen], name
     return None
 
 
-def _parts(path: Path, pattern: str) -> Iterator[tuple[str, np.ndarray, Path]]:
-    """The files of that name at `path`, in order: what to call each, its bytes (n,) uint8, the file on disk."""
+def _parts(path: Path) -> list[Part]:
+    """The files at `path` that a data set can have, in order."""
     if path.is_dir():
-        for file in sorted(f for f in path.rglob("*.bin") if re.fullmatch(pattern, f.name)):
-            yield str(file), np.memmap(file, np.uint8, "r"), file
-    elif path.suffix == ".bin" and re.fullmatch(pattern, path.name):
-        yield str(path), np.memmap(path, np.uint8, "r"), path
-    elif path.name.endswith((".tar.gz", ".tgz", ".tar")):
-        with tarfile.open(path) as archive:
-            members = [m for m in archive.getmembers() if m.isfile() and re.fullmatch(pattern, Path(m.name).name)]
-            for member in sorted(members, key=lambda m: m.name):
-                raw = np.frombuffer(archive.extractfile(member).read(), np.uint8)
-                yield f"{path}/{member.name}", raw, path
+        files = sorted(f for f in path.rglob("*.bin") if f.is_file())
+        return [Part(str(file), file, file.stat().st_size) for file in files]
+    if path.suffix == ".bin":
+        return [Part(str(path), path, path.stat().st_size)]
+    if not path.name.endswith((".tar.gz", ".tgz", ".tar")):
+        return []
+    with tarfile.open(path) as archive:
+        members = [m for m in archive if m.isfile() and m.name.endswith(".bin") and not is_resource(m.name)]
+    return [Part(f"{path}/{m.name}", path, m.size, m) for m in sorted(members, key=lambda m: m.name)]
 
 
-def _cifar10(where: str, raw: np.ndarray) -> np.ndarray:
+def _check(part: Part, record: int, limit: int) -> None:
+    """Raises InputError unless a file is some whole records, and no more than its data set has: before it is read."""
+    if part.size % record or not part.size:
+        raise InputError(f"{part.where}: truncated: its {part.size} bytes are no multiple of {record}, an image's")
+    if part.size > limit * record:
+        raise InputError(
+            f"{part.where}: its {part.size:,} bytes are more than the {limit:,} images that it should hold"
+        )
+
+
+def _read(parts: list[Part]) -> Iterator[np.ndarray]:
+    """The bytes (n,) uint8 of each, mapped where they lie on disk."""
+    with ExitStack() as stack:
+        archive = stack.enter_context(tarfile.open(parts[0].file)) if parts[0].member else None
+        for part in parts:
+            if archive is None:
+                yield np.memmap(part.file, np.uint8, "r")
+            else:
+                yield np.frombuffer(archive.extractfile(part.member).read(), np.uint8)
+
+
+def _cifar10(records: np.ndarray) -> np.ndarray:
     """Records of one label and 3×32×32 bytes, by rows -> (N, 32, 32, 3)."""
-    return _split(where, raw, 1 + 3 * 32 * 32)[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    return records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
 
 
-def _stl10(where: str, raw: np.ndarray) -> np.ndarray:
+def _stl10(records: np.ndarray) -> np.ndarray:
     """Records of 3×96×96 bytes, by columns -> (N, 96, 96, 3)."""
-    return _split(where, raw, 3 * 96 * 96).reshape(-1, 3, 96, 96).transpose(0, 3, 2, 1)
+    return records.reshape(-1, 3, 96, 96).transpose(0, 3, 2, 1)
 
 
-def _split(where: str, raw: np.ndarray, record: int) -> np.ndarray:
-    if len(raw) % record:
-        raise InputError(f"{where}: truncated: its {len(raw)} bytes are no multiple of {record}, a image's")
-    return raw.reshape(-1, record)
-
-
-class Zip(ImageSet):
-    """The images of a zip file."""
-
-    def __init__(self, path: Path, size: int, channels: int, skip_broken: bool = False):
-        super().__init__(size, channels, skip_broken)
-        self.path, self.crop = path, crop_of(path)
-        Image.init()
-        try:
-            self.archive = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path}: truncated or not a zip file ({error})") from None
-        names = [name for name in self.archive.namelist() if not is_resource(name)]
-        self.names = sorted(name for name in names if Path(name).suffix.lower() in Image.EXTENSION)
-        if not self.names:
-            raise InputError(f"{path}: holds no pictures")
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "archive": None}  # each worker process opens its own
-
-    def open(self, i: int) -> Image.Image:
-        self.archive = self.archive or zipfile.ZipFile(self.path)
-        try:
-            return Image.open(BytesIO(self.archive.read(self.names[i])))
-        except zipfile.BadZipFile as error:
-            raise OSError(str(error)) from None
-
-    def name(self, i: int) -> str:
-        return f"{self.path}/{self.names[i]}"
-
-    def identity(self) -> str:
-        return f"{self.path.resolve()} {self.path.stat().st_size} {self.path.stat().st_mtime_ns}"
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-
-class Lmdb(ImageSet):
-    """An lmdb folder of encoded images, as LSUN is distributed."""
-
-    def __init__(self, path: Path, size: int, channels: int, skip_broken: bool = False):
-        super().__init__(size, channels, skip_broken)
-        self.path, self.database = path, None
-        with self._read() as transaction:
-            self.keys = [bytes(key) for key in transaction.cursor().iternext(keys=True, values=False)]
-        if not self.keys:
-            raise InputError(f"{path}: holds no pictures")
-
-    def _read(self):
-        if self.database is None:
-            try:
-                import lmdb
-            except ImportError:
-                raise InputError(f"{self.path}: an lmdb folder; pip install lmdb to read it") from None
-            try:
-                self.database = lmdb.open(str(self.path), readonly=True, lock=False, readahead=False)
-            except lmdb.Error as error:
-                raise InputError(f"{self.path}: truncated or not lmdb ({error})") from None
-        return self.database.begin()
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "database": None}  # each worker process opens its own
-
-    def open(self, i: int) -> Image.Image:
-        with self._read() as transaction:
-            return Image.open(BytesIO(transaction.get(self.keys[i])))
-
-    def name(self, i: int) -> str:
-        return f"{self.path}, key {self.keys[i].decode(errors='replace')}"
-
-    def identity(self) -> str:
-        stat = (self.path / "data.mdb").stat()
-        return f"{self.path.resolve()} {stat.st_size} {stat.st_mtime_ns}"
-
-    def __len__(self) -> int:
-        return len(self.keys)
+# Bytes of one image with its label, the most images that a file has, and how they become an array.
+FORMS = {"CIFAR-10": (1 + 3 * 32 * 32, 60_000, _cifar10), "STL-10": (3 * 96 * 96, 100_000, _stl10)}

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -12,6 +11,7 @@ from ddim.errors import InputError
 from ddim.images.image_set import ImageSet
 from ddim.system.files import folder, replacing
 from ddim.system.machine import cache_folder
+from ddim.system.messages import warn
 from ddim.system.progress import track
 
 MEMORY = 4 * 2**30  # bytes of decoded images up to which a set is kept in memory
@@ -53,5 +53,5 @@ def decode_all(images: ImageSet) -> Tensor:
     if not kept:
         raise InputError(f"{images.name(0)}: none of the {n} images can be read")
     if kept < n:
-        print(f"left out {n - kept} of {n} images, which cannot be read", file=sys.stderr)
+        warn(f"left out {n - kept} of {n} images, which cannot be read")
     return out[:kept].clone() if kept < n else out

@@ -1,5 +1,6 @@
 """A set of undecoded images: the one place where an image is opened and decoded."""
 
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -11,7 +12,31 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ddim.errors import InputError
+from ddim.images.files import one_line
 from ddim.images.pixels import fit
+
+
+class Quiet:
+    """While any thread is inside, warnings are off: their filters belong to the whole process."""
+
+    def __init__(self):
+        self.lock, self.inside, self.filters = threading.Lock(), 0, warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            self.inside += 1
+            if self.inside == 1:
+                self.filters = warnings.catch_warnings(action="ignore")
+                self.filters.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if self.inside == 0:
+                self.filters.__exit__(*error)
+
+
+quiet = Quiet()
 
 
 class ImageSet(Dataset):
@@ -37,18 +62,29 @@ class ImageSet(Dataset):
     def __len__(self) -> int:
         raise NotImplementedError
 
+    def only(self) -> str:
+        """In brackets, what there is where there is no image; empty where there is nothing."""
+        return f" (only {', '.join(sorted(self.ignored)[:5])})" if self.ignored else ""
+
+    def passed_over(self) -> str:
+        """The kinds of files that are not read, how many of each, and why; empty where there are none."""
+        if not self.ignored:
+            return ""
+        more = f" and {len(self.ignored) - 5} more kinds" if len(self.ignored) > 5 else ""
+        kinds = ", ".join(f"{kind} ({n:,})" for kind, n in self.ignored.most_common(5))
+        return f"{kinds}{more}: not formats of images that can be read here; convert images among them to PNG or JPEG"
+
     @contextmanager
     def whole(self, i: int) -> Iterator[Image.Image]:
         """Image i, opened and with its pixels loaded. Whatever that raises becomes an InputError of one line."""
         try:
-            with warnings.catch_warnings(action="ignore"), self.open(i) as image:
+            with quiet, self.open(i) as image:
                 image.load()
                 yield image
         except InputError:
             raise
         except Exception as error:  # what a broken file provokes in Pillow, zlib, an archive or a table
-            reason = "cannot be identified" if "identify" in str(error) else (str(error).splitlines() or [""])[0]
-            reason = reason[:160] or type(error).__name__
+            reason = "cannot be identified" if "identify" in str(error) else one_line(error)
             raise InputError(
                 f"{self.name(i)}: not a readable image ({reason}); remove it or pass --skip-broken"
             ) from None
@@ -78,7 +114,7 @@ class ArrayImages(ImageSet):
         super().__init__(size, channels)
         self.source, self.images, self.about = source, images, identity
         if not len(images):
-            raise InputError(f"{source}: holds no pictures")
+            raise InputError(f"{source}: holds no images")
 
     def open(self, i: int) -> Image.Image:
         return Image.fromarray(self.images[i])

@@ -10,9 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from ddim.errors import InputError
+from ddim.images.files import is_image
 from ddim.images.image_set import ImageSet
 from ddim.images.pixels import to_float
-from ddim.images.sources import Folder, find
+from ddim.images.sources import Folder, find, located
 from ddim.system.messages import warn
 
 
@@ -44,9 +45,8 @@ class Selection(ImageSet):
         self.said: set[str] = set()
 
     def _part(self, source: str) -> ImageSet:
-        path = Path(source).expanduser()
-        Image.init()
-        if path.is_file() and path.suffix.lower() in Image.EXTENSION:
+        path, _, _ = located(source)
+        if is_image(path.name) and path.is_file():
             return File(path, self.size, self.channels)
         return find(source, self.size, self.channels)
 

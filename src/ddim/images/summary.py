@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from ddim.errors import InputError
-from ddim.images.pixels import upright
+from ddim.images.pixels import fit, upright
 from ddim.images.sources import find
 from ddim.system.progress import progress as progress_bar
 
@@ -17,7 +17,7 @@ SHOWN = 64  # images on the sheet
 @dataclass(frozen=True)
 class Summary:
     """n images, read as `kind`; their sizes (as seen, EXIF turned) and modes; the names of broken ones; the kinds of
-    files that were passed over."""
+    files that were passed over, and why."""
 
     n: int
     kind: str
@@ -25,6 +25,7 @@ class Summary:
     modes: Counter[str]
     broken: list[str]
     ignored: Counter[str]
+    passed_over: str
     crop: tuple[int, int, int, int] | None
     images: torch.Tensor  # (≤ 64, 3, size, size) uint8, spread over the set
 
@@ -40,6 +41,7 @@ def summarise(source: str, size: int = 64, progress: bool = False) -> Summary:
         for i in range(len(images)):
             try:
                 with images.whole(i) as image:
+                    fit(image, images.size, images.channels)  # what training does with it can fail too
                     sizes[upright(image).size] += 1
                     modes[image.mode] += 1
             except InputError:
@@ -49,4 +51,14 @@ def summarise(source: str, size: int = 64, progress: bool = False) -> Summary:
         raise InputError(f"{source}: none of its {len(images)} images can be read")
     some = torch.linspace(0, len(images) - 1, min(SHOWN, len(images))).long().tolist()
     shown = torch.stack([images[i] for i in some])
-    return Summary(len(images), type(images).__name__, sizes, modes, broken, images.ignored, images.crop, shown)
+    return Summary(
+        len(images),
+        type(images).__name__,
+        sizes,
+        modes,
+        broken,
+        images.ignored,
+        images.passed_over(),
+        images.crop,
+        shown,
+    )

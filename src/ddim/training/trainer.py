@@ -15,11 +15,11 @@ from torch import Tensor
 from ddim.errors import InputError, choose
 from ddim.images.cache import load
 from ddim.images.image_set import ImageSet
-from ddim.images.sources import find
+from ddim.images.sources import absolute, find
 from ddim.plots import sheets
 from ddim.system.files import folder, held, writable
 from ddim.system.machine import fast_products, pick_device, precision_of
-from ddim.system.messages import warn
+from ddim.system.messages import say, warn
 from ddim.system.processes import interruptible, watched
 from ddim.system.progress import progress as progress_bar
 from ddim.training.loop import fit
@@ -104,7 +104,7 @@ def chosen(
         raise InputError(f"{out}: already holds a run; pass --resume to continue it, or another --out")
     else:
         settings = (settings or choose("preset", preset, PRESETS)).changed(**changes)
-    settings = settings.changed(data=located(settings.data.data))
+    settings = settings.changed(data=absolute(settings.data.data))
     settings.check()
     return preset, settings, {name: value for name, value in changes.items() if name != "data"}
 
@@ -121,21 +121,14 @@ def begin(run: Run, source: ImageSet, accelerator, stack: ExitStack, changes: di
         parameters = sum(p.numel() for p in run.model.network.parameters())
         how = f"on {accelerator.device.type} in {'bf16' if accelerator.mixed_precision == 'bf16' else 'fp32'}"
         if source.ignored:
-            warn(f"{source.name(0)} and others are read; passed over: {', '.join(map(str, source.ignored))}")
-        print(f"{len(images):,} images, {parameters / 1e6:.2f} M parameters, {how}: {run.out}", flush=True)
+            warn(f"{run.settings.data.data}: not read: {source.passed_over()}")
+        say(f"{len(images):,} images, {parameters / 1e6:.2f} M parameters, {how}: {run.out}")
     content = content_of(images)
     if changes is not None:
         run.resume(content, accelerator.is_main_process, changes)
     elif accelerator.is_main_process:
         run.begin(content)
     return images
-
-
-def located(data: str) -> str:
-    """What `--data` names; where it is a path, as one that holds from every directory, a split behind its colon."""
-    name, colon, split = data.partition(":")
-    path = Path(name).expanduser()
-    return f"{path.resolve()}{colon}{split}" if name and name != "digits" and path.exists() else data
 
 
 def resuming(preset: str, out: Path) -> str:

@@ -20,8 +20,9 @@ class Data:
     """How many images, their sizes and modes, broken ones, what was passed over, and a sheet of some."""
 
     source: Positional[str]
-    """digits, a folder, a .parquet file, a Hub id, a zip, an lmdb folder, or a CIFAR-10 or STL-10 binary archive; a
-    split is named behind a colon, as in stl10_binary.tar.gz:test."""
+    """digits; a folder of images, of parquet shards or of webdataset shards; a .parquet, .npy, .npz, .zip, .tar or
+    MNIST idx file; an lmdb folder; a CIFAR-10 or STL-10 binary archive; or a Hub id. A split is named behind a colon,
+    as in stl10_binary.tar.gz:test; one of several columns behind a #, as in pairs.parquet#target."""
     size: int = 64
     """Height and width on the sheet."""
     out: Path = Path("data.png")
@@ -38,17 +39,17 @@ def main(args: Sequence[str]) -> None:
     found = summarise(o.source, o.size, progress=True)
     sheets.save(sheets.grid(found.images), o.out)
     sizes, broken = found.sizes, found.broken
-    print(f"pictures  {found.n:,}, read as {found.kind}")
-    print(f"sizes     {most(sizes, lambda size: f'{size[0]}×{size[1]}')}")
+    say(f"pictures  {found.n:,}, read as {found.kind}")
+    say(f"sizes     {most(sizes, lambda size: f'{size[0]}×{size[1]}')}")
     if len(sizes) > 3:
         (w, h), (W, H) = (f(sizes, key=lambda size: size[0] * size[1]) for f in (min, max))
-        print(f"          smallest {w}×{h}, largest {W}×{H}")
-    print(f"modes     {most(found.modes, str)}")
-    print(f"crop      {found.crop or 'the centre square'}")
-    print(f"broken    {len(broken)}{': ' if broken else ''}{', '.join(broken[:10])}{' …' if len(broken) > 10 else ''}")
-    if found.ignored:
-        print(f"ignored   {most(found.ignored, str)}")
-    print(f"sheet     {o.out}")
+        say(f"          smallest {w}×{h}, largest {W}×{H}")
+    say(f"modes     {most(found.modes, str)}")
+    say(f"crop      {found.crop or 'the centre square'}")
+    say(f"broken    {len(broken)}{': ' if broken else ''}{', '.join(broken[:10])}{' …' if len(broken) > 10 else ''}")
+    if found.passed_over:
+        say(f"ignored   {found.passed_over}")
+    say(f"sheet     {o.out}")
 
 
 def most(counts: Counter, show) -> str:

@@ -1,0 +1,207 @@
+"""Many encoded images in one file: zip, tar (webdataset too), lmdb. Nothing is unpacked to disk, or whole to memory."""
+
+import struct
+import tarfile
+import zipfile
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from PIL import Image
+
+from ddim.errors import InputError
+from ddim.images.files import check_encoded, identity_of, is_image, is_resource, kind_of, opened, unreadable
+from ddim.images.image_set import ImageSet
+
+LMDB_MAGIC = 0xBEEFC0DE
+DATABASES: dict[str, Any] = {}  # open ones by their real paths: the library opens each only once in a process
+
+
+class Zip(ImageSet):
+    """The images of a zip file. crop: what to take of each before all else."""
+
+    def __init__(
+        self,
+        path: Path,
+        size: int,
+        channels: int,
+        skip_broken: bool = False,
+        crop: tuple[int, int, int, int] | None = None,
+    ):
+        super().__init__(size, channels, skip_broken)
+        self.path, self.crop = path, crop
+        try:
+            self.archive = zipfile.ZipFile(path)
+        except Exception as error:  # besides BadZipFile, what broken headers provoke
+            raise unreadable(path, "a zip file", error) from None
+        names = [name for name in self.archive.namelist() if not name.endswith("/") and not is_resource(name)]
+        self.names = sorted(filter(is_image, names))
+        self.ignored.update(kind_of(name) for name in names if not is_image(name))
+        if not self.names:
+            raise InputError(f"{path}: holds no images{self.only()}")
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "archive": None}  # each worker process opens its own
+
+    def open(self, i: int) -> Image.Image:
+        self.archive = self.archive or zipfile.ZipFile(self.path)
+        check_encoded(self.archive.getinfo(self.names[i]).file_size)
+        return opened(self.archive.read(self.names[i]))
+
+    def name(self, i: int) -> str:
+        return f"{self.path}/{self.names[i]}"
+
+    def identity(self) -> str:
+        return identity_of([self.path])
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+class Tar(ImageSet):
+    """The images of uncompressed tar files, such as the shards of a webdataset, read where they lie.
+
+    Of a webdataset with several images an example (`0.input.jpg`, `0.target.jpg`), `column` names the one to take.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], size: int, channels: int, skip_broken: bool = False, column: str = ""
+    ):  # fmt: skip
+        super().__init__(size, channels, skip_broken)
+        self.paths = list(paths)
+        self.members: list[tuple[int, str, int, int]] = []  # number of the file, name, offset, size
+        for k, path in enumerate(self.paths):
+            try:
+                with tarfile.open(path, "r:") as archive:
+                    self._list(k, archive)
+            except Exception as error:
+                raise unreadable(
+                    path, "an uncompressed tar file, which unpacking a compressed one gives", error
+                ) from None
+        source = self.paths[0] if len(self.paths) == 1 else self.paths[0].parent
+        columns = _columns([name for _, name, _, _ in self.members])
+        if column and column not in columns:
+            raise InputError(f"{source}: no example has an image {column}; there are {', '.join(columns) or 'none'}")
+        if not column and len(columns) > 1:
+            raise InputError(
+                f"{source}: each example has several images, {', '.join(columns)}; name one as {source}#{columns[0]}"
+            )
+        if column:
+            self.members = [member for member in self.members if _split(member[1])[1] == column]
+        if not self.members:
+            raise InputError(f"{source}: holds no images{self.only()}")
+
+    def _list(self, k: int, archive: tarfile.TarFile) -> None:
+        end = self.paths[k].stat().st_size
+        for member in archive:
+            if not member.isfile() or is_resource(member.name):
+                continue
+            if not is_image(member.name):
+                self.ignored[kind_of(member.name)] += 1
+            elif member.offset_data + member.size > end:
+                raise ValueError(f"{member.name} ends behind the file's end")
+            else:
+                self.members.append((k, member.name, member.offset_data, member.size))
+
+    def open(self, i: int) -> Image.Image:
+        k, _, offset, size = self.members[i]
+        check_encoded(size)
+        with open(self.paths[k], "rb") as file:
+            file.seek(offset)
+            return opened(file.read(size))
+
+    def name(self, i: int) -> str:
+        k, name, _, _ = self.members[i]
+        return f"{self.paths[k]}/{name}"
+
+    def identity(self) -> str:
+        return identity_of(self.paths) + (_split(self.members[0][1])[1] if self.members else "")
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+
+def _split(name: str) -> tuple[str, str]:
+    """A webdataset's key, with its folder, and the field: `a/0.input.jpg` -> (`a/0`, `input.jpg`)."""
+    path = PurePosixPath(name)
+    key, _, field = path.name.partition(".")
+    return str(path.parent / key), field.lower()
+
+
+def _columns(names: Sequence[str]) -> list[str]:
+    """The fields that hold images; more than one only where several examples have them side by side."""
+    fields = defaultdict(set)
+    for name in names:
+        key, field = _split(name)
+        fields[field].add(key)
+    keys = Counter(key for found in fields.values() for key in found)
+    beside = {field for field, found in fields.items() if any(keys[key] > 1 for key in found)}
+    several = sorted(field for field in beside if len(fields[field]) > 1)
+    return several if len(several) > 1 else sorted(fields)[:1]
+
+
+class Lmdb(ImageSet):
+    """An lmdb folder of encoded images, as LSUN is distributed."""
+
+    def __init__(self, path: Path, size: int, channels: int, skip_broken: bool = False):
+        super().__init__(size, channels, skip_broken)
+        self.path = path
+        check_lmdb(path / "data.mdb")
+        try:
+            with self._read() as transaction:
+                self.keys = [bytes(key) for key in transaction.cursor().iternext(keys=True, values=False)]
+        except Exception as error:
+            raise unreadable(path, "lmdb", error) from None
+        if not self.keys:
+            raise InputError(f"{path}: holds no images")
+
+    def _read(self):
+        real = str(self.path.resolve())
+        if real not in DATABASES:
+            try:
+                import lmdb
+            except ImportError:
+                raise InputError(f"{self.path}: an lmdb folder; pip install lmdb to read it") from None
+            DATABASES[real] = lmdb.open(real, readonly=True, lock=False, readahead=False)
+        return DATABASES[real].begin(buffers=True)
+
+    def open(self, i: int) -> Image.Image:
+        with self._read() as transaction:
+            value = transaction.get(self.keys[i])
+            check_encoded(len(value))
+            return opened(bytes(value))
+
+    def name(self, i: int) -> str:
+        return f"{self.path}, key {self.keys[i].decode(errors='replace')}"
+
+    def identity(self) -> str:
+        return identity_of([self.path / "data.mdb"])
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def check_lmdb(path: Path) -> None:
+    """Raises InputError unless a data.mdb has all the pages that its head counts.
+
+    The library maps the file into memory: where its end is missing, the system would kill the process.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: not a file")
+    try:
+        with open(path, "rb") as file:
+            head = file.read(168)
+            page = struct.unpack_from("<I", head, 40)[0]
+            if not 512 <= page <= 2**16:
+                raise ValueError("no page size")
+            file.seek(page)
+            metas = [head, file.read(168)]
+        # Two heads take turns; the one of the later transaction holds. magic at 16, last page and transaction at 136
+        metas = [meta for meta in metas if struct.unpack_from("<I", meta, 16)[0] == LMDB_MAGIC]
+        last, _ = max((struct.unpack_from("<QQ", meta, 136) for meta in metas), key=lambda found: found[1])
+    except (OSError, ValueError, struct.error):
+        raise InputError(f"{path}: truncated or not lmdb") from None
+    size = path.stat().st_size
+    if size < (last + 1) * page:
+        raise InputError(f"{path}: truncated: it has {size:,} bytes of {(last + 1) * page:,}; copy it again")
