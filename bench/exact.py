@@ -1,6 +1,6 @@
 """What of the paper's table 1 is the sampler's doing, and what the network's? The table again, with ε known exactly.
 
-A mixture of Gaussians is fitted to pictures. Its own samples stand for the real ones, and ε is a closed form: no
+A mixture of Gaussians is fitted to images. Its own samples stand for the real ones, and ε is a closed form: no
 network errs, and what is left is the error of taking few steps.
 
     python bench/exact.py train.parquet [--n 1000] [--steps 10 20 50 100] [--eta 0 0.2 0.5 1 hat]
@@ -12,26 +12,27 @@ import contest
 import torch
 from torch import Tensor
 
+from ddim import images
 from ddim.diffusion import schedule
 from ddim.diffusion.process import Prediction, from_x0
-from ddim.diffusion.sampling import chunks, end, generate, grid
+from ddim.diffusion.sampling import chunks, generate
+from ddim.diffusion.walk import last
 from ddim.errors import InputError
 from ddim.evaluation import features, metrics
 from ddim.evaluation.reference import SMALL
-from ddim import images as data
 
 REAL = 20_000  # samples of the mixture that the others are held against
 
 
 class Mixture:
-    """K Gaussians of any covariance in the first D principal directions of pictures (M, C, H, W), one in the others.
+    """K Gaussians of any covariance in the first D principal directions of images (M, C, H, W), one in the others.
 
     A denoiser: (x (N, C, H, W), t in 1..T) -> Prediction, exactly.
     """
 
-    def __init__(self, pictures: Tensor, components: int, directions: int):
-        self.abar, self.shape, self.device = schedule.linear(), tuple(pictures.shape[1:]), pictures.device
-        x = pictures.flatten(1)  # (M, P)
+    def __init__(self, data: Tensor, components: int, directions: int):
+        self.abar, self.shape, self.device = schedule.linear(), tuple(data.shape[1:]), data.device
+        x = data.flatten(1)  # (M, P)
         self.mean = x.mean(0)
         self.basis = torch.linalg.eigh(x.T.cov()).eigenvectors.flip(1)  # (P, P), a column a direction, widest first
         first, others = ((x - self.mean) @ self.basis).tensor_split([directions], dim=1)
@@ -41,7 +42,7 @@ class Mixture:
         parts = [first[nearest == k] for k in range(components)]
         self.weights = torch.tensor([len(part) / len(x) for part in parts])  # (K,)
         self.means = torch.stack([part.mean(0) for part in parts])  # (K, D)
-        spreads = []  # the fewer pictures, the more is taken from all
+        spreads = []  # the fewer images, the more is taken from all
         for part in parts:
             share = len(part) / (len(part) + part.shape[1])
             spreads.append(share * part.T.cov(correction=0) + (1 - share) * first.var(0).diag())
@@ -57,9 +58,9 @@ class Mixture:
         for i in range(len(self.weights)):
             of = k == i
             first[of] = self.means[i] + (first[of] * self.variances[i].sqrt()) @ self.axes[i].T
-        return self.pictures(first, others * self.others.sqrt())
+        return self.from_directions(first, others * self.others.sqrt())
 
-    def pictures(self, first: Tensor, others: Tensor) -> Tensor:
+    def from_directions(self, first: Tensor, others: Tensor) -> Tensor:
         return (torch.cat([first, others], 1) @ self.basis.T + self.mean).view(-1, *self.shape)
 
     def __call__(self, x: Tensor, t: int) -> Prediction:
@@ -75,16 +76,16 @@ class Mixture:
             expected.append(self.means[i] + (a**0.5 * self.variances[i] / total[i] * offset) @ self.axes[i].T)
         r = torch.stack(log, 1).softmax(1).to(x.dtype)  # (N, K)
         x0 = (r[:, :, None] * torch.stack(expected, 1)).sum(1)  # (N, D)
-        x0 = self.pictures(x0, a**0.5 * self.others / (a * self.others + 1 - a) * others)
+        x0 = self.from_directions(x0, a**0.5 * self.others / (a * self.others + 1 - a) * others)
         return from_x0(x, x0, self.abar[t])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", help="pictures that are 8×8 and grey (digits), or 32×32 and coloured")
+    parser.add_argument("data", help="images that are 8×8 and grey (digits), or 32×32 and coloured")
     parser.add_argument("--components", type=int, default=30, help="Gaussians in the mixture (30)")
     parser.add_argument("--directions", type=int, default=384, help="in which they have covariances (384)")
-    parser.add_argument("--n", type=int, default=1000, help="pictures a cell")
+    parser.add_argument("--n", type=int, default=1000, help="images a cell")
     parser.add_argument("--steps", type=int, nargs="+", default=[10, 20, 50, 100])
     parser.add_argument("--eta", type=eta, nargs="+", default=[0.0, 0.2, 0.5, 1.0, "hat"])
     o = parser.parse_args()
@@ -100,21 +101,21 @@ def eta(text: str) -> float | str:
 
 def measure(o: argparse.Namespace) -> None:
     shape = (1, 8, 8) if o.data == "digits" else (3, 32, 32)
-    model = Mixture(data.to_float(data.load(data.find(o.data, shape[1], shape[0]))), o.components, o.directions)
-    judge = features.find(SMALL[shape])
+    model = Mixture(images.to_float(images.load(images.find(o.data, shape[1], shape[0]))), o.components, o.directions)
+    network = features.find(SMALL[shape])
 
-    def known(pictures: Tensor) -> metrics.Statistics:
-        return metrics.statistics(judge, data.to_uint8(pictures))
+    def known(some: Tensor) -> metrics.Statistics:
+        return metrics.statistics(network, images.to_uint8(some))
 
     real = known(model.draw(REAL, seed=1))
-    print(f"{o.n} pictures a cell; FID (KID × 1000) by {judge.name}; {o.n} of the mixture itself are ", end="")
+    print(f"{o.n} images a cell; FID (KID × 1000) by {network.name}; {o.n} of the mixture itself are ", end="")
     print(f"at {metrics.fid(real, known(model.draw(o.n, seed=2))):.4f}\n", flush=True)
     rows = []
     for eta in o.eta:
         rows.append(["σ̂" if eta == "hat" else f"η = {eta:g}"])
         for steps in o.steps:
-            times = grid(model, steps, "quadratic")
-            found = known(torch.cat([end(generate(model, k, times, eta)) for k in chunks(o.n, 250)]))
+            times = schedule.times(1000, steps, "quadratic")
+            found = known(torch.cat([last(generate(model, k, times, eta, clip=False)).x for k in chunks(o.n, 250)]))
             rows[-1].append(f"{metrics.fid(real, found):.4f} ({1000 * metrics.kid(real, found)[0]:.2f})")
     print(contest.markdown(["S =", *map(str, o.steps)], rows))
 

@@ -3,7 +3,6 @@
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +11,7 @@ def options(parser: ArgumentParser) -> None:
     """What the contests on the paper's CIFAR-10 network have in common."""
     parser.add_argument("--official", type=checkout, help="a checkout of the official code")
     parser.add_argument("--ch", type=int, default=128, help="width of the network; 128 (default) is the paper's")
-    parser.add_argument("--size", type=int, default=32, help="height and width of a picture (32)")
+    parser.add_argument("--size", type=int, default=32, help="height and width of an image (32)")
 
 
 def checkout(text: str) -> Path:
@@ -25,15 +24,15 @@ def preset(o: Namespace, name: str = "cifar10"):
     """The settings of a preset's network without dropout; of another width or size where `o` says so."""
     from ddim.training.settings import PRESETS
 
-    changes = {field: value for field in ("ch", "size") if (value := getattr(o, field, None))}
-    return replace(PRESETS[name], dropout=0.0, **changes)
+    changes = {name: value for name in ("ch", "size") if (value := getattr(o, name, None))}
+    return PRESETS[name].changed(dropout=0.0, **changes)
 
 
 def build(p):
     """A model whose every weight is random: an untrained network predicts 0, which some arithmetic likes."""
     import torch
 
-    from ddim.training.loop import build
+    from ddim.training.new_model import build
 
     model = build(p)
     torch.manual_seed(0)
@@ -46,20 +45,20 @@ def build(p):
 
 def as_sampled(model, dtype: str, compile: bool = False):
     """The model as our command line samples it."""
-    from ddim.cli.commands import ready
+    from ddim import prepare
 
-    return ready(model, {"float32": "fp32", "bfloat16": "bf16"}.get(dtype, dtype), compile)
+    return prepare(model, {"float32": "fp32", "bfloat16": "bf16"}.get(dtype, dtype), compile)
 
 
 def share(o: Namespace) -> Callable[[Path], None]:
     """Writes the weights where every contender finds them: as a model folder, and as the official code's."""
 
     def write(folder: Path) -> None:
-        from ddim.checkpoints import folders as checkpoint
+        import ddim
         from ddim.checkpoints.layouts import official
 
         model = build(preset(o))
-        checkpoint.save(model, folder)
+        ddim.save(model, folder)
         official.save(model, folder)
 
     return write
@@ -83,9 +82,9 @@ def official(o: Namespace):
 
 
 def answer(network: Callable, o: Namespace, batch: int, dtype: str = "float32") -> list[float]:
-    """A network's output for fixed pictures at times of all kinds; `network` is called (x, index).
+    """A network's output for fixed images at times of all kinds; `network` is called (x, index).
 
-    A whole batch, since an allocator that has seen another size holds other memory; the first four of its pictures.
+    A whole batch, since an allocator that has seen another size holds other memory; the first four of its images.
     """
     import torch
 

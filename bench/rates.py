@@ -8,15 +8,15 @@ from contest import Contender, markdown, ratio
 
 
 def flop(p) -> int:
-    """Floating-point operations of one evaluation for one picture, a multiplication and an addition being two."""
+    """Floating-point operations of one evaluation for one image, a multiplication and an addition being two."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     from ddim.networks.unet import UNet
-    from ddim.training.loop import unet_config
+    from ddim.training.new_model import unet_config
 
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        UNet(unet_config(p))(torch.empty(1, p.channels, p.size, p.size), torch.zeros(1))
+        UNet(unet_config(p))(torch.empty(1, p.data.channels, p.data.size, p.data.size), torch.zeros(1))
     return counter.get_total_flops()
 
 
@@ -30,9 +30,9 @@ def best_rate(dtype: str, device: str, threads: int) -> float:
 
     torch.set_num_threads(threads)
     cuda, kind = device.startswith("cuda"), {"device": device, "dtype": getattr(torch, dtype)}
-    n, pictures = (8192, 256) if cuda else (2048, 8)
+    n, count = (8192, 256) if cuda else (2048, 8)
     a, b = torch.randn(2, n, n, **kind)
-    x = torch.randn(pictures, 256, 32, 32, **kind).contiguous(memory_format=torch.channels_last)
+    x = torch.randn(count, 256, 32, 32, **kind).contiguous(memory_format=torch.channels_last)
     w = torch.randn(256, 256, 3, 3, **kind).contiguous(memory_format=torch.channels_last)
     tasks = [(lambda: a @ b, 2 * n**3), (lambda: F.conv2d(x, w, padding=1), 2 * 9 * 256 * x.numel())]
     rates = []

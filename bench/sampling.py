@@ -3,7 +3,7 @@
 The network is the paper's CIFAR-10 U-Net with random weights. Every contender is as it ships: the official code with
 its loop, diffusers with its pipeline, ours with the settings of our command line.
 
-    python bench/sampling.py [--official FOLDER] [--pictures 32] [--steps 20] [--turns 5] [--device cuda]
+    python bench/sampling.py [--official FOLDER] [--images 32] [--steps 20] [--turns 5] [--device cuda]
 """
 
 import time
@@ -54,10 +54,10 @@ def official(o: Namespace) -> Player:
         torch.Tensor.to = lambda x, *a, **k: to(x, *("cpu" if y == "cuda" else y for y in a), **k)
 
     def turn() -> None:
-        x = torch.randn(o.pictures, 3, o.size, o.size, device=o.device)
+        x = torch.randn(o.images, 3, o.size, o.size, device=o.device)
         generalized_steps(x, range(0, 1000, 1000 // o.steps), network, betas, eta=0.0)
 
-    return Player(turn, lambda: networks.answer(lambda x, index: network(x, index.float()), o, o.pictures), o.device)
+    return Player(turn, lambda: networks.answer(lambda x, index: network(x, index.float()), o, o.images), o.device)
 
 
 def diffusers(o: Namespace, dtype: str = "float32", compiled: bool = False) -> Player:
@@ -73,9 +73,9 @@ def diffusers(o: Namespace, dtype: str = "float32", compiled: bool = False) -> P
         pipeline.unet = torch.compile(unet)
 
     def turn() -> None:
-        pipeline(o.pictures, num_inference_steps=o.steps, output_type="np")
+        pipeline(o.images, num_inference_steps=o.steps, output_type="np")
 
-    return Player(turn, lambda: networks.answer(lambda x, index: unet(x, index).sample, o, o.pictures, dtype), o.device)
+    return Player(turn, lambda: networks.answer(lambda x, index: unet(x, index).sample, o, o.images, dtype), o.device)
 
 
 def ours(o: Namespace, dtype: str = "float32", compiled: bool = False) -> Player:
@@ -87,11 +87,11 @@ def ours(o: Namespace, dtype: str = "float32", compiled: bool = False) -> Player
 
     def turn() -> dict:
         start, before = time.perf_counter(), inside and inside.seconds
-        ddim.sample(model, n=o.pictures, steps=o.steps)
+        ddim.sample(model, n=o.images, steps=o.steps)
         return {"outside": 1 - (inside.seconds - before) / (time.perf_counter() - start)} if inside else {}
 
     asked = "bfloat16" if dtype == "int8" else dtype  # what the network takes and gives
-    return Player(turn, lambda: networks.answer(network, o, o.pictures, asked), o.device)
+    return Player(turn, lambda: networks.answer(network, o, o.images, asked), o.device)
 
 
 def stopwatch(network) -> Namespace:
@@ -112,14 +112,14 @@ def stopwatch(network) -> Namespace:
 def main() -> None:
     parser = contest.parser(__doc__)
     networks.options(parser)
-    parser.add_argument("--pictures", type=int, default=32, help="sampled at once in a turn (32)")
-    parser.add_argument("--steps", type=int, default=20, help="network evaluations a picture (20); divides 1000")
+    parser.add_argument("--images", type=int, default=32, help="sampled at once in a turn (32)")
+    parser.add_argument("--steps", type=int, default=20, help="network evaluations an image (20); divides 1000")
     o = parser.parse_args()
     if o.steps < 1 or 1000 % o.steps:
         parser.error(f"--steps {o.steps}: must divide 1000, else the official code takes another number of steps")
     found = contest.hold(contenders(o), o, networks.share(o))
-    work = rates.flop(networks.preset(o)) * o.pictures * o.steps
-    print(f"{o.pictures} pictures in {o.steps} steps, {work / 1e9:,.1f} GFLOP; medians of {o.turns} turns\n")
+    work = rates.flop(networks.preset(o)) * o.images * o.steps
+    print(f"{o.images} images in {o.steps} steps, {work / 1e9:,.1f} GFLOP; medians of {o.turns} turns\n")
     print(rates.table(found, o, work))
     for c in found:
         if c.told[0]:

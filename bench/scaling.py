@@ -2,7 +2,7 @@
 
     python bench/scaling.py steps          time over the number of steps: a straight line
     python bench/scaling.py batch          time and memory over the batch
-    python bench/scaling.py size           time and memory over the size of the pictures, for the presets' networks
+    python bench/scaling.py size           time and memory over the size of the images, for the presets' networks
     python bench/scaling.py processes      one process of all threads, or more of fewer
     python bench/scaling.py memory         memory over the number of steps: flat
 
@@ -22,15 +22,15 @@ from contest import Contender, Process, hold
 from player import Player
 
 Table = tuple[tuple[str, ...], list[tuple[str, ...]], list[str]]  # header, rows, and what else there is to say
-PRESETS = ("cifar10", "celeba", "stl10", "bedroom")  # pictures of 32, 64, 96 and 256
+PRESETS = ("cifar10", "celeba", "stl10", "bedroom")  # images of 32, 64, 96 and 256
 
 
-def sampler(o: Namespace, model: str, pictures: int, steps: int) -> Player:
+def sampler(o: Namespace, model: str, images: int, steps: int) -> Player:
     """A turn samples."""
     import ddim
 
     loaded = networks.as_sampled(ddim.load(model, o.device), o.dtype)
-    return Player(lambda: ddim.sample(loaded, n=pictures, steps=steps, batch_size=pictures), device=o.device)
+    return Player(lambda: ddim.sample(loaded, n=images, steps=steps, batch_size=images), device=o.device)
 
 
 def evaluator(o: Namespace, name: str, batch: int, repeat: int = 1) -> Player:
@@ -39,7 +39,9 @@ def evaluator(o: Namespace, name: str, batch: int, repeat: int = 1) -> Player:
 
     preset = networks.preset(o, name)
     network = networks.as_sampled(networks.build(preset).to(o.device), o.dtype).network
-    x = torch.randn(batch, 3, preset.size, preset.size, device=o.device).to(getattr(torch, o.dtype))  # (N, 3, H, W)
+    x = torch.randn(batch, 3, preset.data.size, preset.data.size, device=o.device).to(
+        getattr(torch, o.dtype)
+    )  # (N, 3, H, W)
     index = torch.full((batch,), 500, device=o.device)
     return Player(torch.no_grad()(lambda: network(x, index) is None), device=o.device, repeat=repeat)
 
@@ -61,14 +63,14 @@ def team(processes: int, threads: int, folder: str) -> Player:
 def steps(o: Namespace) -> Table:
     numbers = o.at or [10, 20, 50, 100, 200]
     points = [(m, s) for m in o.model for s in numbers]
-    found = hold([Contender(f"{m}, S = {s}", partial(sampler, o, m, o.pictures, s), True) for m, s in points], o)
+    found = hold([Contender(f"{m}, S = {s}", partial(sampler, o, m, o.images, s), True) for m, s in points], o)
     rows, said = [], []
     for k, m in enumerate(o.model):
-        own = [1000 * median(c.seconds) / o.pictures for c in found[k * len(numbers) :][: len(numbers)]]
+        own = [1000 * median(c.seconds) / o.images for c in found[k * len(numbers) :][: len(numbers)]]
         rows += [(m, str(s), f"{ms:.2f}", f"{ms / s:.4f}") for s, ms in zip(numbers, own, strict=True)]
         a, b, r2 = line(numbers, own)
-        said.append(f"{m}: {a:.3f} ms + {b:.4f} ms × S a picture, R² = {r2:.5f}")
-    return ("model", "S", "ms a picture", "ms a picture and step"), rows, said
+        said.append(f"{m}: {a:.3f} ms + {b:.4f} ms × S an image, R² = {r2:.5f}")
+    return ("model", "S", "ms an image", "ms an image and step"), rows, said
 
 
 def line(x: list[float], y: list[float]) -> tuple[float, float, float]:
@@ -81,7 +83,7 @@ def line(x: list[float], y: list[float]) -> tuple[float, float, float]:
 
 def batch(o: Namespace) -> Table:
     numbers = o.at or [1, 4, 16, 64]
-    most = max(numbers)  # pictures a turn, so that all turns are about as long
+    most = max(numbers)  # images a turn, so that all turns are about as long
     found = hold([Contender(str(n), partial(evaluator, o, "cifar10", n, most // n), True) for n in numbers], o)
     work = rates.flop(networks.preset(o, "cifar10"))
     return growth("batch", found, [most // n * n for n in numbers], [work] * len(found))
@@ -91,8 +93,8 @@ def size(o: Namespace) -> Table:
     found = hold([Contender(name, partial(evaluator, o, name, 1), True) for name in PRESETS], o)
     presets = [networks.preset(o, c.name) for c in found]
     for c, preset in zip(found, presets, strict=True):
-        c.name = f"{preset.size}×{preset.size}, {c.name}"
-    return growth("pictures", found, [1] * len(found), list(map(rates.flop, presets)))
+        c.name = f"{preset.data.size}×{preset.data.size}, {c.name}"
+    return growth("images", found, [1] * len(found), list(map(rates.flop, presets)))
 
 
 def growth(what: str, found: list[Contender], images: list[int], flop: list[int]) -> Table:
@@ -109,22 +111,22 @@ def processes(o: Namespace) -> Table:
     counts = o.at or [k for k in range(1, threads + 1) if threads % k == 0]
     found = [Contender(f"{k} × {threads // k}", partial(team, k, threads // k, str(o.folder))) for k in counts]
     if o.play:  # then this may be a member of a team
-        share = [(k, partial(sampler, o, o.model[0], o.pictures // k, 50)) for k in counts]
+        share = [(k, partial(sampler, o, o.model[0], o.images // k, 50)) for k in counts]
         found += [Contender(f"one of {k}", prepare, ours=True) for k, prepare in share]
     found = hold(found, o)
     rows = []
     for c in found:
         numbers = f"{median(c.seconds):.2f}", f"{contest.ratio(found[0], c):.2f}", f"{c.tell('peak') / 2**20:.0f}"
         rows.append((c.name, *numbers))
-    said = [f"{o.model[0]}: {o.pictures} pictures in 50 steps; starting the processes is left out"]
+    said = [f"{o.model[0]}: {o.images} images in 50 steps; starting the processes is left out"]
     return ("processes × threads", "seconds", "times as fast", "peak MiB, all"), rows, said
 
 
 def memory(o: Namespace) -> Table:
     o.turns = 0  # the warm-up tells
     numbers = o.at or [10, 100, 1000]
-    found = hold([Contender(str(s), partial(sampler, o, o.model[0], o.pictures, s), True) for s in numbers], o)
-    said = [f"{o.model[0]}: {o.pictures} pictures at once; `batch` tells the memory over the batch"]
+    found = hold([Contender(str(s), partial(sampler, o, o.model[0], o.images, s), True) for s in numbers], o)
+    said = [f"{o.model[0]}: {o.images} images at once; `batch` tells the memory over the batch"]
     return ("S", "peak MiB"), [(c.name, f"{c.peak / 2**20:.1f}") for c in found], said
 
 
@@ -135,7 +137,7 @@ def main() -> None:
     parser = contest.parser(__doc__)
     parser.add_argument("table", choices=TABLES)
     parser.add_argument("--model", nargs="+", default=["digits"], help="to sample from (digits)")
-    parser.add_argument("--pictures", type=int, default=64, help="sampled at once (64)")
+    parser.add_argument("--images", type=int, default=64, help="sampled at once (64)")
     parser.add_argument("--at", type=int, nargs="+", help="numbers of steps, batch sizes or processes, instead")
     parser.add_argument("--dtype", default="bfloat16", help="of the networks of batch and size (bfloat16)")
     parser.add_argument("--ch", type=int, help="width of the networks of batch and size, instead of the paper's")

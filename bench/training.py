@@ -1,13 +1,12 @@
 """How fast is a training step, beside the official code and diffusers' example, from the same weights?
 
 The network is the paper's CIFAR-10 U-Net without dropout. Each contender takes whole steps as its own loop does: random
-times and noise, loss, gradient clipped, Adam, averaged weights. All are handed pictures that lie in memory.
+times and noise, loss, gradient clipped, Adam, averaged weights. All are handed images that lie in memory.
 
     python bench/training.py [--official FOLDER] [--batch-size 32] [--steps 2] [--turns 5] [--device cuda]
 """
 
 from argparse import Namespace
-from dataclasses import replace
 
 import contest
 import networks
@@ -26,7 +25,7 @@ def contenders(o: Namespace) -> list[Contender]:
     ]
 
 
-def pictures(o: Namespace):
+def images(o: Namespace):
     """(N, 3, H, W) uint8, as many as a step takes."""
     import torch
 
@@ -47,7 +46,7 @@ def official(o: Namespace) -> Player:
     optimizer = get_optimizer(config, network.parameters())
     average = EMAHelper(mu=0.9999)
     average.register(network)
-    batch = pictures(o).float() / 255  # as torchvision's ToTensor
+    batch = images(o).float() / 255  # as torchvision's ToTensor
 
     def step() -> None:
         network.train()
@@ -83,7 +82,7 @@ def diffusers(o: Namespace) -> Player:
     rise = get_scheduler("cosine", adam, num_warmup_steps=500, num_training_steps=1_000_000)
     unet, adam, rise = accelerator.prepare(unet, adam, rise)
     average.to(accelerator.device)
-    batch = pictures(o).float() / 127.5 - 1
+    batch = images(o).float() / 127.5 - 1
 
     def step() -> None:
         x = batch.to(accelerator.device)
@@ -109,15 +108,15 @@ def ours(o: Namespace, dtype: str) -> Player:
 
     torch.set_flush_denormal(True)
     import ddim
-    from ddim.cli.commands.train import accelerate
     from ddim.training.loop import State, fit
+    from ddim.training.trainer import accelerate
 
     precision = {"float32": "fp32", "bfloat16": "bf16"}[dtype]
-    preset = replace(networks.preset(o), batch_size=o.batch_size, precision=precision)
-    accelerator = accelerate(preset, o.device)
+    settings = networks.preset(o).changed(batch_size=o.batch_size, precision=precision)
+    accelerator = accelerate(settings, o.device)
     model = ddim.load(o.folder, accelerator.device)
     network = model.network.requires_grad_(True)
-    losses = fit(preset, State.new(preset, network), model.abar, pictures(o), accelerator)
+    losses = fit(settings, State.new(settings.optimiser, network), model.abar, images(o), accelerator)
 
     def step() -> None:
         next(losses).item()
@@ -132,12 +131,12 @@ def ours(o: Namespace, dtype: str) -> Player:
 def main() -> None:
     parser = contest.parser(__doc__)
     networks.options(parser)
-    parser.add_argument("--batch-size", type=int, default=32, help="pictures a step (32)")
+    parser.add_argument("--batch-size", type=int, default=32, help="images a step (32)")
     parser.add_argument("--steps", type=int, default=2, help="in a turn (2)")
     o = parser.parse_args()
     found = contest.hold(contenders(o), o, networks.share(o))
     work = 3 * rates.flop(networks.preset(o)) * o.batch_size * o.steps  # backwards costs twice as much as forwards
-    print(f"{o.steps} steps of {o.batch_size} pictures, {work / 1e9:,.1f} GFLOP; medians of {o.turns} turns\n")
+    print(f"{o.steps} steps of {o.batch_size} images, {work / 1e9:,.1f} GFLOP; medians of {o.turns} turns\n")
     print(rates.table(found, o, work))
 
 

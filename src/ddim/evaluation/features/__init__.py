@@ -18,6 +18,7 @@ from ddim.errors import InputError
 from ddim.images.pixels import to_float
 from ddim.system.files import folder
 from ddim.system.machine import cache_folder
+from ddim.system.messages import say
 
 # pytorch-fid's conversion of the 2015 TensorFlow graph.
 URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
@@ -120,7 +121,7 @@ def download() -> Path:
     """The Inception weights in the cache folder, fetched when they are first needed, their hash checked."""
     path = folder(cache_folder()) / URL.rsplit("/", 1)[-1]
     if not path.exists():
-        print(f"downloading {URL}")
+        say(f"downloading {URL}")
         try:
             torch.hub.download_url_to_file(URL, str(path), hash_prefix=SHA256)
         except (OSError, RuntimeError) as error:  # the network's refusals; a hash that differs

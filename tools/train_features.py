@@ -1,9 +1,9 @@
 """Train the small feature networks that the package ships.
 
-    python bench/train_features.py digits-small
-    python bench/train_features.py cifar10-small --train TRAIN.parquet --test TEST.parquet
+    python tools/train_features.py digits-small
+    python tools/train_features.py cifar10-small --train TRAIN.parquet --test TEST.parquet
 
-Each is a classifier; the accuracy that it prints is on pictures it was not trained on, and is stored in its file.
+Each is a classifier; the accuracy that it prints is on images it was not trained on, and is stored in its file.
 """
 
 import argparse
@@ -15,32 +15,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ddim import images
 from ddim.evaluation.features import Small, save_small
-from ddim import images as data
 
-HERE = Path(__file__).parent.parent / "src" / "ddim" / "features"
+HERE = Path(__file__).parent.parent / "src" / "ddim" / "evaluation" / "features"
 
 
-def digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def embedded() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Four fifths of the embedded digits to train on, the rest to test."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    pictures, labels = data.load(data.find("digits", 8, 1)), torch.tensor(load_digits().target)
+    digits, labels = images.load(images.find("digits", 8, 1)), torch.tensor(load_digits().target)
     seen, held = train_test_split(np.arange(len(labels)), test_size=0.2, random_state=0, stratify=labels)
-    return pictures[seen], labels[seen], pictures[held], labels[held]
+    return digits[seen], labels[seen], digits[held], labels[held]
 
 
 def labelled(path: str) -> tuple[Tensor, Tensor]:
     import pyarrow.parquet
 
-    return data.load(data.find(path, 32, 3)), torch.tensor(pyarrow.parquet.read_table(path)["label"].to_pylist())
+    return images.load(images.find(path, 32, 3)), torch.tensor(pyarrow.parquet.read_table(path)["label"].to_pylist())
 
 
-def augmented(pictures: Tensor, shift: int, flip: bool) -> Tensor:
-    """Each picture moved by up to `shift` pixels, half of them flipped."""
-    n, _, h, w = pictures.shape
-    padded = F.pad(pictures.float(), (shift,) * 4, mode="replicate")
+def augmented(batch: Tensor, shift: int, flip: bool) -> Tensor:
+    """Each image moved by up to `shift` pixels, half of them flipped."""
+    n, _, h, w = batch.shape
+    padded = F.pad(batch.float(), (shift,) * 4, mode="replicate")
     rows = torch.randint(0, 2 * shift + 1, (n, 1)) + torch.arange(h)
     columns = torch.randint(0, 2 * shift + 1, (n, 1)) + torch.arange(w)
     if flip:
@@ -48,12 +48,12 @@ def augmented(pictures: Tensor, shift: int, flip: bool) -> Tensor:
     return padded[torch.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def accuracy(network: Small, pictures: Tensor, labels: Tensor) -> float:
+def accuracy(network: Small, held: Tensor, labels: Tensor) -> float:
     network.eval()
     with torch.no_grad():
         right = [
             (network.head(network(x)).argmax(1) == y).float()
-            for x, y in zip(pictures.split(500), labels.split(500), strict=True)
+            for x, y in zip(held.split(500), labels.split(500), strict=True)
         ]
     network.train()
     return torch.cat(right).mean().item()
@@ -70,7 +70,7 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_flush_denormal(True)
     if o.name == "digits-small":
-        x, y, x_test, y_test = digits()
+        x, y, x_test, y_test = embedded()
         network, shift, flip, epochs, lr = Small(1, 8, (32, 64, 64)), 1, False, o.epochs or 60, 0.05
     else:
         (x, y), (x_test, y_test) = labelled(o.train), labelled(o.test)
