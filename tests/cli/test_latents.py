@@ -125,6 +125,9 @@ def test_decoding_elsewhere_is_refused_unless_forced(run, here, capsys):
         ("model", "plain.safetensors"): "not latents made by ddim encode",
         ("model", "text.safetensors"): "not latents made by ddim encode",
         ("model", "none.safetensors"): "no such file",
+        ("model", "z.safetensors", "--spacing", "quadratic"): "another grid",
+        ("model", "z.safetensors", "--steps", "0", "--force"): "steps must be",
+        ("model", "pair.safetensors", "--solver", "ddim"): "leave out the solver",
     }.items():
         assert cli.main(["decode", *args]) == 2
         (line,) = capsys.readouterr().err.strip().splitlines()

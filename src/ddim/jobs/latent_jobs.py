@@ -15,7 +15,7 @@ from ddim.errors import InputError
 from ddim.images.pixels import to_uint8
 from ddim.images.selection import Selection
 from ddim.jobs.latent_files import LatentFile, writing
-from ddim.jobs.sampling import SHEET, bar
+from ddim.jobs.sampling import SHEET, bar, sheet_beside
 from ddim.plots import sheets
 from ddim.system.files import folder
 
@@ -108,7 +108,7 @@ def decode_files(
     latents: str | Path,
     out: str | Path,
     steps: int | None = None,
-    spacing: str = "linear",
+    spacing: str | None = None,
     times: Sequence[Time] | None = None,
     solver: str | Solver | None = None,
     force: bool = False,
@@ -118,26 +118,32 @@ def decode_files(
     """Decode a file of latents into PNG files in the folder `out`; the sheet of the first 64 lies beside it.
 
     steps, spacing, times: by default the grid that the latents were made on. Another grid, or another model than
-    theirs, needs `force`. solver: by default the one that they were made with. Raises InputError.
+    theirs, needs `force`. solver: by default the one that they were made with; pairs need `exact`. Raises InputError.
     """
     file, out = LatentFile(Path(latents)), Path(out)
     path = checked_grid(file, Path(latents), model, steps, spacing, times, force)
-    solver = find(solver or file.about.get("solver") or "ddim")
-    solver = find("ddim") if isinstance(solver, Implicit) else solver  # whose inverse is DDIM's step
+    solver, beside = decoder(file, Path(latents), solver), sheet_beside(out)
     folder(out)
     batches = batches_of(model, len(file), batch_size)
     shown: list[torch.Tensor] = []
-    evaluations = len(path) - 1
-    with bar("decoding", len(batches) * evaluations, progress) as advance:
+    with bar("decoding", len(batches) * (len(path) - 1), progress) as advance:
         for indices in batches:
-            for moment in decoding(model, file.batch(indices, model.device), path, "exact" if file.pairs else solver):
+            for moment in decoding(model, file.batch(indices, model.device), path, solver):
                 advance()
             images = to_uint8(moment.x.float()).cpu()
             for k, image in zip(indices, images, strict=True):
                 sheets.save(sheets.to_pil(image), out / f"{k:05d}.png")
             shown += list(images[: max(0, SHEET - len(shown))])
-    sheet = sheets.save(sheets.grid(torch.stack(shown)), out.with_name(f"{out.name}-sheet.png"))
+    sheet = sheets.save(sheets.grid(torch.stack(shown)), beside)
     return Decoded(out, len(file), sheet, len(shown))
+
+
+def decoder(file: LatentFile, name: Path, solver: str | Solver | None) -> Solver:
+    """The solver to decode by: as named, else as the file says. Raises InputError where a pair needs `exact`."""
+    chosen = find(solver or str(file.about.get("solver") or ("exact" if file.pairs else "ddim")))  # old files: no word
+    if file.pairs and not isinstance(chosen, Exact):
+        raise InputError(f"{name}: holds pairs of latents, which solver exact alone decodes; leave out the solver")
+    return find("ddim") if isinstance(chosen, Implicit) else chosen  # its inverse is DDIM's step
 
 
 def checked_grid(file: LatentFile, name: Path, model: Model, steps, spacing, times, force: bool) -> list[Time]:
@@ -149,7 +155,9 @@ def checked_grid(file: LatentFile, name: Path, model: Model, steps, spacing, tim
             f"{name}: made with another model ({file.model}; this one is {model.fingerprint}); --force decodes anyway"
         )
     own = file.times
-    path = own if steps is None and times is None else grid(model.abar, steps or len(own) - 1, spacing, times)
+    path = own
+    if times is not None or steps is not None or spacing is not None:
+        path = grid(model.abar, len(own) - 1 if steps is None else steps, spacing or "linear", times)
     path = grid(model.abar, 1, given=path)  # those of the file are checked against this model too
     if path != own and not force:
         raise InputError(f"{name}: made on another grid, of {len(own) - 1} steps; --force decodes anyway")

@@ -5,6 +5,8 @@ are the same however many processes there are and however often they were killed
 """
 
 import json
+import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ddim.diffusion.clipping import Clip
+from ddim.diffusion.clipping import Clip, clipping
 from ddim.diffusion.model import Model
 from ddim.diffusion.noise import check_seed
 from ddim.diffusion.sampling import chunks, default_batch_size, generate
@@ -25,8 +27,9 @@ from ddim.errors import InputError
 from ddim.images.pixels import to_uint8
 from ddim.jobs.image_files import Pngs, Shards, pack
 from ddim.plots import sheets
-from ddim.system.files import appending, clean, folder, held, is_part
+from ddim.system.files import PART, appending, clean, folder, held, is_part, writable
 from ddim.system.json import claim, read_json
+from ddim.system.messages import warn
 from ddim.system.processes import processes, watched
 from ddim.system.progress import progress as progress_bar
 
@@ -116,12 +119,16 @@ def sample_files(
     check_eta(model.abar, path, eta, variance)
     with_noise(solver, eta, variance, iter(()))
     check_seed(seed)
+    beside = sheet_beside(out)
+    eta, variance = noise_of(eta, variance)
     settings = {
         **{"model": model.fingerprint, "precision": model.facts.precision, "format": format, "seed": seed},
         **{"steps": None if times is not None else steps, "spacing": None if times is not None else spacing},
-        **{"times": None if times is None else path, "eta": eta, "clip": said(clip)},
-        **{"solver": find(solver).name, "variance": noise_of(eta, variance)[1] if eta != "hat" else "small"},
+        **{"times": path if times is not None or path[-1] else None, "eta": eta, "clip": said(effective(model, clip))},
+        **{"solver": find(solver).name, "variance": variance},
     }
+    if path[-1] and workers.is_main_process:
+        warn(f"the times end at {path[-1]}, not at 0: the images will still be noisy")
     with opened(out / "sample.json", settings, batch_size, model, workers) as size:
         files = Shards(folder(out / "shards")) if npz else Pngs(out)
         job = Job(files, n, size, path, eta, seed, clip, solver, variance)
@@ -139,9 +146,19 @@ def sample_files(
             return None
         if npz:
             pack(files, job.batches(), out / "images.npz")
-        first = min(n, SHEET)
-        sheet = sheets.save(sheets.grid(job.images(first)), out.with_name(f"{out.name}-sheet.png"))
-        return Sampled(out / "images.npz" if npz else out, sheet, first)
+        return Sampled(out / "images.npz" if npz else out, beside, draw_sheet(job, beside))
+
+
+def sheet_beside(out: Path) -> Path:
+    """Where the sheet of the first images lies: beside their folder, which holds nothing else that is an image.
+
+    Raises InputError where nothing can be written there.
+    """
+    named = out if out.name not in ("", "..") else Path(os.path.abspath(out))  # "." and ".." have a name too
+    if not named.name:
+        raise InputError(f"{named}: has no folder beside it for the sheet; name another folder")
+    writable(named.parent)
+    return named.with_name(f"{named.name}-sheet.png")
 
 
 def bar(what: str, total: int, show: bool):
@@ -152,6 +169,21 @@ def bar(what: str, total: int, show: bool):
 def continues(out: Path):
     """What a job says where one of its processes was lost."""
     return lambda: f"; the same command continues, in {out}"
+
+
+def draw_sheet(job: Job, path: Path) -> int:
+    """Draw the first images as one; returns how many. For the process that holds the job's folder."""
+    first = min(job.n, SHEET)
+    for part in path.parent.iterdir():  # what a kill left of this very file: others in the folder may be at work
+        if is_part(part) and part.name.removeprefix(PART).split("-", 2)[2] == path.name:
+            part.unlink(missing_ok=True)
+    sheets.save(sheets.grid(job.images(first)), path)
+    return first
+
+
+def effective(model: Model, clip: Clip | bool | None) -> Clip | bool:
+    """What a word on clipping comes to with this model, so that a folder does not depend on what the default is."""
+    return getattr(clipping(model, clip), "clip", False)
 
 
 def said(clip: Clip | bool | None) -> Any:
@@ -175,10 +207,14 @@ def opened(path: Path, settings: dict[str, Any], batch_size: int | None, model: 
     workers.wait_for_everyone()
     with held(path.parent) if workers.is_main_process else nullcontext():
         if workers.is_main_process:
-            before = read_json(path).get("batch_size") if path.exists() else None
-            size = batch_size or before or default_batch_size(model)
+            before = read_json(path) if path.exists() else {}
+            size = batch_size or before.get("batch_size") or default_batch_size(model)
+            if before.get("eta") == "hat" and settings.get("variance") == "large":
+                settings = {**settings, "eta": "hat", "variance": "small"}  # the same, by its name of before
             claim(path, {**settings, "batch_size": size}, BEFORE)
             clean(path.parent)
+            if before and "solver" not in before:
+                (path.parent / "grid.png").unlink(missing_ok=True)  # was among the images; the sheet takes its place
         workers.wait_for_everyone()
         yield read_json(path)["batch_size"]
 
@@ -195,8 +231,9 @@ def seconds_an_image(logs: Sequence[Path]) -> float | None:
     for line in "".join(log.read_text(encoding="utf-8", errors="replace") for log in logs).splitlines():
         try:
             entry = json.loads(line)
-            seconds, (start, stop) = float(entry["seconds"]), entry["images"]
-            total, count = total + seconds, count + int(stop) - int(start)
-        except (ValueError, TypeError, KeyError):
+            seconds, (start, stop) = float(entry["seconds"]), map(int, entry["images"])
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             continue
+        if math.isfinite(seconds) and seconds >= 0 and stop > start >= 0:
+            total, count = total + seconds, count + stop - start
     return total / count if count else None

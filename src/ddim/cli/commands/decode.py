@@ -25,8 +25,8 @@ class Decode:
     """A file that ddim encode wrote."""
     steps: int | None = None
     """Another number of steps than the latents' own; needs --force."""
-    spacing: Spacing = "linear"
-    """How those other steps are spread over the noise levels."""
+    spacing: Spacing | None = None
+    """Another spread of the steps over the noise levels than the latents' own; needs --force."""
     times: Times = None
     """Another grid than the latents' own, falling to 0; needs --force."""
     solver: SolverName | None = None
