@@ -178,7 +178,7 @@ def test_one_evaluation_at_a_time_in_a_folder(here, capsys):
 
 
 def test_reproduce_writes_the_papers_tables_and_figures(here, capsys):
-    args = "reproduce model --steps 2 5 --n 70 --reconstructed 6 --batch-size 4 --out out"
+    args = "reproduce model --steps 2 5 --n 70 --reconstructed 6 --batch-size 35 --out out"
     assert ran(args)
     written = (here / "out/report.md").read_text(encoding="utf-8")
     for figure in (
