@@ -88,9 +88,9 @@ def test_a_folder_of_other_settings_is_not_mixed(tmp_path: Path, ddim_cli, folde
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("sample", "{model}", "--steps", "0"), "steps must be from 1 to 1000"),
+        (("sample", "{model}", "--steps", "0"), "--steps must be at least 1; got 0"),
         (("sample", "{model}", "--steps", "1001"), "steps must be from 1 to 1000"),
-        (("sample", "{model}", "--eta", "-0.5"), "eta must be 0 or more"),
+        (("sample", "{model}", "--eta", "-0.5"), "--eta must be at least 0; got -0.5"),
         (("sample", "{model}", "--eta", "3"), "eta 3.0 is too large"),
         (("sample", "{model}", "--eta", "lots"), "--eta"),
         (("sample", "{model}", "--times", "0", "10"), "times must fall"),
@@ -199,16 +199,3 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
     kept, plain = (int(subprocess.check_output([sys.executable, "-c", code, how])) for how in ("keep", "plain"))
     assert kept < 0.1 * plain
-
-
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_tells_its_options(ddim_cli, verb: str):
-    result = ddim_cli(verb, "--help")
-    assert result.returncode == 0, result.stderr
-    assert f"usage: ddim {verb}" in result.stdout
-
-
-def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path, folder: Path):
-    shell = f"{sys.executable} -m ddim info {folder} | true"
-    result = subprocess.run(["bash", "-c", shell], capture_output=True, text=True)
-    assert "Traceback" not in result.stderr

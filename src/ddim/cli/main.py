@@ -1,6 +1,5 @@
 """The command line. Each verb's module is imported when it is called, so that `ddim --help` answers at once."""
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -8,8 +7,8 @@ from importlib import import_module
 
 from ddim import __version__
 from ddim.errors import InputError, choose
-from ddim.system.machine import keep_memory, wait_politely
-from ddim.system.messages import forgiving, warn
+from ddim.system.machine import keep_memory, out_of_memory, wait_politely
+from ddim.system.messages import flush_output, prepare_outputs, warn, warnings_in_one_line
 
 GROUPS = {
     "begin": {
@@ -58,11 +57,11 @@ def terminate(code: int, frame) -> None:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run a verb. Returns the exit status: 0; 2 for a request that cannot be met, said in one line; 130 for Ctrl-C, 143
-    for SIGTERM, 1 where the output was closed.
+    """Run a verb. Returns the exit status: 0; 2 for what cannot be done, said in one line; 130 for Ctrl-C, 143 for
+    SIGTERM, 1 where the reader of the output has gone.
     """
     args = list(sys.argv[1:] if args is None else args)
-    forgiving(sys.stdout, sys.stderr)
+    prepare_outputs()
     keep_memory()
     wait_politely()
     try:
@@ -70,30 +69,46 @@ def main(args: Sequence[str] | None = None) -> int:
     except ValueError:  # not the main thread
         before = None
     try:
-        if not args or args[0] in ("-h", "--help", "help"):
-            print(usage(), file=sys.stdout if args else sys.stderr)
-            return 0 if args else 2
-        if args[0] == "--version":
-            print(f"ddim {__version__}")
-            return 0
-        choose("verb", args[0], VERBS)
-        import_module(f"ddim.cli.commands.{args[0]}").main(args[1:])
-        sys.stdout.flush()
-    except InputError as error:
-        warn(str(error))
-        return 2
-    except KeyboardInterrupt:
-        warn("interrupted")
-        return 130
-    except Terminated:
-        warn("ended by SIGTERM")
-        return 143
-    except BrokenPipeError:  # the reader of our output has gone: not our failure, nothing left to say
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        with warnings_in_one_line():
+            if not args or args[0] in ("-h", "--help", "help"):
+                print(usage(), file=sys.stdout if args else sys.stderr)
+            elif args[0] == "--version":
+                print(f"ddim {__version__}")
+            else:
+                choose("verb", args[0], VERBS)
+                import_module(f"ddim.cli.commands.{args[0]}").main(args[1:])
+            sys.stdout.flush()
+        return 0 if args else 2
     except SystemExit as stop:  # of --help, and of a training that was stopped
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except (Exception, KeyboardInterrupt, Terminated) as error:
+        if (status := said(error)) is None:
+            raise
+        return status
     finally:
+        flush_output()
         if before is not None:
             signal.signal(signal.SIGTERM, before)
-    return 0
+
+
+def said(error: BaseException) -> int | None:
+    """Say in one line what ended a verb, and return the exit status; None for a bug, which keeps its traceback."""
+    match error:
+        case InputError():
+            warn(error)
+        case KeyboardInterrupt():
+            warn("interrupted")
+            return 130
+        case Terminated():
+            warn("ended by SIGTERM")
+            return 143
+        case BrokenPipeError():  # the reader of our output has gone: not our failure, nothing left to say
+            return 1
+        case OSError():
+            name = str(error.filename or "output")
+            warn(f"{name if len(name) < 200 else name[:200] + '…'}: {error.strerror or error}")
+        case _ if out_of_memory(error):
+            warn("not enough memory: give a smaller --batch-size, or a smaller network")
+        case _:
+            return None
+    return 2

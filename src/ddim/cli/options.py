@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from itertools import pairwise
 from typing import Annotated, Literal, TypeVar
 
 import tyro
@@ -20,12 +21,15 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from ddim.errors import InputError
 
 Options = TypeVar("Options")
-Spacing = Literal["linear", "quadratic", "official-linear", "official-quadratic"]
+Spacing = Literal[
+    "linear", "quadratic", "official-linear", "official-quadratic", "leading", "leading+1", "trailing", "linspace"
+]  # fmt: skip
 SolverName = Literal["ddim", "heun", "unipc", "implicit", "exact"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Eta = Annotated[float | Literal["hat"], arg(metavar="FLOAT|hat")]
 ModelName = Annotated[str, Positional, arg(metavar="MODEL")]
 ImageNames = Annotated[tuple[str, ...], Positional, arg(metavar="IMAGE …")]
+NEED_IMAGES = {"needed": "no images named: give image files, folders, or a .parquet file"}  # metadata of a field
 Times = Annotated[tuple[float, ...] | None, arg(metavar="TIME …")]
 
 
@@ -43,7 +47,28 @@ class Machine:
 
 
 LARGEST = 10**9  # of any count that an option gives
-COUNTS = {"n": 1, "frames": 2, "batch_size": 1, "size": 1, "reconstructed": 1}  # options that count, and their least
+RANGES = {  # of options by name, in any verb; what depends on the model is checked with the model
+    "n": (1, LARGEST),
+    "steps": (1, LARGEST),
+    "frames": (2, 10**4),
+    "batch_size": (1, 10**6),
+    "reconstructed": (1, LARGEST),
+    "size": (1, 4096),
+    "image_size": (1, 4096),
+    "T": (1, 10**6),
+    "time": (1, 10**6),
+    "times": (0, 10**6),
+    "eta": (0, 100),
+    "seed": (0, 2**64 - 1),
+    "seeds": (0, 2**64 - 1),
+    "beta_1": (0, 0.999),
+    "beta_T": (0, 0.999),
+    "dropout": (0, 0.999),
+    "num_heads": (1, 1024),
+    "num_head_channels": (1, 4096),
+}
+NEEDED = {"model": "MODEL", "source": "SOURCE", "hub_id": "HUB-ID"}  # words that must not be empty
+DEVICE = re.compile(r"(cpu|cuda|hip|mps|xpu|hpu|npu|mlu|mtia|xla)(:\d+)?")
 
 EXACT = Machine(precision="fp32")  # for encoding: in less, what is encoded loses its last digits on the way
 
@@ -58,6 +83,14 @@ class Grid:
     """How the steps are spread over the noise levels."""
     times: Times = None
     """The noise levels to visit, falling, the last 0; replaces --steps and --spacing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleGrid(Grid):
+    """The noise levels that sampling visits."""
+
+    spacing: Spacing | None = None
+    """How the steps are spread over the noise levels; by default as the model's folder says, else linear."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +146,7 @@ def parse(options: type[Options], verb: str, args: Sequence[str], default: Optio
             print(f"\nexamples:\n{examples}")
             raise
     else:
-        check(found)
+        check(found, frozenset(word.split("=")[0] for word in args))
         return found
     raise InputError(f"{complaint_of(complaint.getvalue())} (see ddim {verb} --help)")
 
@@ -123,7 +156,8 @@ def complaint_of(text: str) -> str:
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip("│ ").strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not re.fullmatch(r"[-─╭╮╰╯].*[-─╭╮╰╯]|[-─]+", line)]
     said = next((i for i, line in enumerate(lines) if line.startswith(("For full helptext", "Run "))), len(lines))
-    titles = {"Unrecognized options", "Parsing error", "Required options", "Value error", "Invalid choice"}
+    titles = {"Missing argument", "Unrecognized options", "Parsing error", "Required options", "Value error"}
+    titles |= {"Invalid choice"}
     message = " ".join(line for line in lines[:said] if line not in titles).partition(" Argument helptext:")[0]
     message = re.sub(
         r"Error parsing (--[\w-]+): (?:invalid literal|could not convert).*: ('.*')", r"\1: \2 is no number", message
@@ -163,22 +197,48 @@ def in_words(text: str) -> str:
     return text.replace("{None,", "{").replace("(default: None)", "(optional)")
 
 
-def check(options: object) -> None:
-    """Raise InputError where a number is out of every range that it could have, before torch is loaded."""
+def check(options: object, given: frozenset[str] = frozenset()) -> None:
+    """Raise InputError where a value is out of every range that it could have, before torch is loaded.
+
+    given: the words of the command line, which tell an empty list from an absent one.
+    """
     for field in fields(options):
         value, name = getattr(options, field.name), f"--{field.name.replace('_', '-')}"
         if is_dataclass(value):
-            check(value)
+            check(value, given)
+        if value == () and name in given and field.name != "attention":  # a network may well have none
+            raise InputError(f"{name} needs at least one value")
         for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, float) and not math.isfinite(number):
-                raise InputError(f"{name} must be a finite number; got {number}")
-            if field.name in COUNTS and isinstance(number, int):
-                if number < COUNTS[field.name]:
-                    raise InputError(f"{name} must be at least {COUNTS[field.name]}; got {number}")
-                if number > LARGEST:
-                    raise InputError(f"{name} must be at most {LARGEST}; got {number}")
+            if isinstance(number, int | float) and not isinstance(number, bool):
+                check_number(name, number, *RANGES.get(field.name, (-math.inf, math.inf)))
+        if value == () and "needed" in field.metadata:
+            raise InputError(field.metadata["needed"])
+        if value == "" and field.name in NEEDED:
+            raise InputError(f"{NEEDED[field.name]} is empty")
+        if field.name == "device" and value is not None and not DEVICE.fullmatch(value):
+            raise InputError(f"device {value} is not available here: name cpu, cuda, cuda:1 or mps")
+        if field.name == "times" and value is not None:
+            check_fall(value)
     if isinstance(options, Clipping) and options.clip_range <= 0:
         raise InputError(f"--clip-range must be above 0; got {options.clip_range:g}")
+
+
+def check_number(name: str, number: float, low: float, high: float) -> None:
+    if isinstance(number, float) and not math.isfinite(number):
+        raise InputError(f"{name} must be a finite number; got {number}")
+    if number < low:
+        raise InputError(f"{name} must be at least {low}; got {number}")
+    if number > high:
+        raise InputError(f"{name} must be at most {high}; got {number}")
+
+
+def check_fall(times: Sequence[float]) -> None:
+    """Raise InputError unless there are two times or more, each below the one before."""
+    if len(times) < 2:
+        raise InputError(f"--times needs at least two values, a start and an end; got {len(times)}")
+    for t, s in pairwise(times):
+        if t <= s:
+            raise InputError(f"--times must fall; got {t:g} followed by {s:g}")
 
 
 def one_of(args: Sequence[str], this: str, *others: str) -> None:

@@ -104,12 +104,20 @@ def free_memory(device) -> int:
         return 4 * 2**30
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory has run out; torch's allocator on a CPU has no type of its own for it."""
+    kind, text = type(error).__name__, str(error)
+    return kind in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in text
+
+
 def pick_device(device=None):
     """The torch device named, or else a GPU where there is one. Raises InputError where it is not there."""
     import torch
 
     try:
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if chosen.type == "meta":
+            raise ValueError("it holds no numbers")
         return torch.empty(0, device=chosen).device
     except Exception as error:  # an unknown name, a missing driver, a GPU number too many
         raise InputError(f"device {device} is not available here ({str(error).splitlines()[0][:120]})") from None

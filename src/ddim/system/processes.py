@@ -9,12 +9,13 @@ import itertools
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+
+from ddim.system.messages import warn
 
 ANSWER = 3  # seconds that a process has to answer: it looks once a second
 ENDING = (signal.SIGINT, signal.SIGTERM)
@@ -140,14 +141,14 @@ class Roll:
         who = f"the process of rank {missing[0]}, of {self.size}," if missing else f"one of the {self.size} processes"
         with self.lock:  # the other thread may end the process right after
             if self.first():
-                print(f"ddim: {who} was lost{self.lost()}", file=sys.stderr, flush=True)
+                warn(f"{who} was lost{self.lost()}")
 
     def note(self, code: int, frame) -> None:
         if not self.ending:
             raise KeyboardInterrupt
 
     def watch(self, signals: socket.socket) -> None:
-        """The thread: answer a call; on a signal to end, call the roll, and where a process is missing, end this one too."""
+        """The thread: answer a call; on a signal to end, call the roll, and end where a process is missing."""
         signals.settimeout(1)
         while not self.left.is_set():
             with suppress(TimeoutError):
@@ -172,7 +173,7 @@ def interruptible(alone: bool) -> Iterator[list[int]]:
         if seen and alone:
             raise KeyboardInterrupt
         if not seen and number("RANK", 0) == 0:
-            print("ddim: stopping after this step", file=sys.stderr, flush=True)
+            warn("stopping after this step")
         seen.append(code)
 
     before = {code: signal.signal(code, note) for code in ENDING}

@@ -16,8 +16,9 @@ def setting(default: Any, low: float = ANY[0], high: float = ANY[1], resume: boo
     return field(default=default, metadata={"range": (low, high), "resume": resume})
 
 
-def count(default: int, resume: bool = False) -> Any:
-    return setting(default, 1, math.inf, resume)
+def count(default: int, resume: bool = False, high: int = 10**9) -> Any:
+    """A whole number from 1 to `high`."""
+    return setting(default, 1, high, resume)
 
 
 def option(name: str) -> str:
@@ -34,7 +35,9 @@ class Group:
         for f in fields(self):
             value, (low, high) = getattr(self, f.name), f.metadata.get("range", ANY)
             if (low, high) != ANY and not low <= value <= high:
-                within = f"at least {low}" if high == math.inf else f"from {low} to {high}"
+                within = (
+                    f"from {low} to {high}" if high < 10**9 else f"at least {low}" if value < low else f"at most {high}"
+                )
                 raise InputError(f"{option(f.name)} must be {within}; got {value}")
 
 
@@ -44,7 +47,7 @@ class Data(Group):
 
     data: str = setting("", resume=True)
     """Images: `digits` (embedded), a folder, a .parquet file, or a Hub id."""
-    size: int = count(32)
+    size: int = count(32, high=4096)
     """Height and width; images are centre-cropped and resized to it."""
     channels: int = count(3)
     """1 for greyscale, 3 for RGB."""
@@ -65,13 +68,13 @@ class Data(Group):
 class Network(Group):
     """The U-Net."""
 
-    ch: int = count(128)
+    ch: int = count(128, high=4096)
     """Width of the U-Net at full resolution."""
     mult: tuple[int, ...] = (1, 2, 2, 2)
     """Width multipliers, one a resolution, each half the one before."""
     attention: tuple[int, ...] = (16,)
     """Resolutions with self-attention."""
-    layers: int = count(2)
+    layers: int = count(2, high=64)
     """Residual blocks a resolution."""
     patch: int = count(1)
     """Squares of so many pixels a side are one position of the network: 2 is four times cheaper, and coarser. Only ddim
@@ -80,6 +83,11 @@ class Network(Group):
     """Groups of each GroupNorm."""
     dropout: float = setting(0.1, 0, 0.999)
     """Dropout probability within residual blocks."""
+
+    def check(self) -> None:
+        super().check()
+        if not self.mult or not all(1 <= factor <= 64 for factor in self.mult):
+            raise InputError(f"--mult must be numbers from 1 to 64; got {' '.join(map(str, self.mult)) or 'none'}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +110,7 @@ class Optimiser(Group):
 
     steps: int = count(800_000, resume=True)
     """Optimiser steps."""
-    batch_size: int = count(128)
+    batch_size: int = count(128, high=10**6)
     """Images a step, over all processes."""
     accumulate: int = count(1, resume=True)
     """Parts in which each process computes its share of a step, one after another: less memory, the same step."""

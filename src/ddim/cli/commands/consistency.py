@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ddim.cli.models import load_model
 from ddim.cli.options import EXACT, Clipping, Machine, ModelName, SolverName, Spacing, parse
+from ddim.system.messages import say
 
 EXAMPLES = (
     "ddim consistency digits                              # 10, 20, 50, 100 and 1000 steps",
@@ -54,5 +55,5 @@ def main(args: Sequence[str]) -> None:
         table.add_row(str(row["steps"]), f"{row['distance']:.4f}", share)
     table.add_row("unrelated images", f"{unrelated:.4f}", "100%")
     Console().print(table)
-    print("distance: root mean square difference of pixels on [0, 1], mean over the images")
-    print(f"figure: {found['figure']}\nnumbers: {found['file']}")
+    say("distance: root mean square difference of pixels on [0, 1], mean over the images")
+    say(f"figure: {found['figure']}", f"numbers: {found['file']}")

@@ -9,6 +9,7 @@ from tyro.conf import Positional
 
 from ddim.checkpoints.options import Options
 from ddim.cli.options import parse
+from ddim.system.messages import say
 
 EXAMPLES = (
     "ddim convert ckpt.pth my-model                       # of the official code; any command takes my-model",
@@ -37,10 +38,10 @@ def main(args: Sequence[str]) -> None:
     made = convert(o.source, o.folder, o.to, **asdict(o.options))
     for name, value in (("layout", made.layout), ("assumed", made.assumed)):
         if value:
-            print(f"{name}: {value}")
+            say(f"{name}: {value}")
     if o.to == "official":
-        print(f"checkpoint: {made.written}")
+        say(f"checkpoint: {made.written}")
         return
     if made.ours:
-        print(f"only ddim opens it: diffusers cannot express its {', '.join(made.ours)}")
-    print(f"model: {made.written}\nsample it: ddim sample {made.written}")
+        say(f"only ddim opens it: diffusers cannot express its {', '.join(made.ours)}")
+    say(f"model: {made.written}", f"sample it: ddim sample {made.written}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from ddim.cli.options import parse
+from ddim.system.messages import say
 
 EXAMPLES = (
     "ddim data my-images/",

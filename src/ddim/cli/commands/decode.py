@@ -8,6 +8,7 @@ from tyro.conf import Positional
 
 from ddim.cli.models import load_model
 from ddim.cli.options import EXACT, Machine, ModelName, SolverName, Spacing, Times, parse
+from ddim.system.messages import say
 
 EXAMPLES = (
     "ddim decode digits latents.safetensors",
@@ -48,4 +49,4 @@ def main(args: Sequence[str]) -> None:
     made = decode_files(
         model, o.latents, o.out, o.steps, o.spacing, o.times, o.solver, o.force, o.machine.batch_size, True
     )
-    print(f"{made.n} images: {made.images}\nsheet of the first {made.shown}: {made.sheet}")
+    say(f"{made.n} images: {made.images}", f"sheet of the first {made.shown}: {made.sheet}")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ddim.cli.options import parse
 from ddim.errors import InputError
+from ddim.system.messages import say
 from ddim.training.settings import PRESETS
 
 EXAMPLES = (
@@ -45,7 +46,7 @@ def main(args: Sequence[str]) -> None:
     run = o.out / "run"
     before = (run / "train.json").exists()
     if before:
-        print(f"continuing the training in {run}; remove it to start anew")
+        say(f"continuing the training in {run}; remove it to start anew")
     made = train(None, run, "digits", before, progress=True, seed=o.seed, steps=o.steps)
     if not made.finished:
         raise InputError(f"stopped; ddim demo --out {o.out} continues it")
@@ -66,8 +67,8 @@ def main(args: Sequence[str]) -> None:
     figure = sheets.save(sheets.rows(images, labels), o.out / "demo.png")
     Console().print(table)
     for line in classified(model, o.seed):
-        print(line)
-    print(f"model: {run}\nfigure: {figure}")
+        say(line)
+    say(f"model: {run}", f"figure: {figure}")
 
 
 def classified(model, seed: int) -> list[str]:

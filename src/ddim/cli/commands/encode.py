@@ -1,11 +1,12 @@
 """ddim encode: images to latents."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ddim.cli.models import load_model
-from ddim.cli.options import EXACT, Grid, ImageNames, Machine, ModelName, SolverName, parse
+from ddim.cli.options import EXACT, NEED_IMAGES, Grid, ImageNames, Machine, ModelName, SolverName, parse
+from ddim.system.messages import say
 
 EXAMPLES = (
     "ddim encode digits digits --out latents.safetensors  # the embedded digits",
@@ -19,7 +20,7 @@ class Encode:
 
     model: ModelName
     """A bundled name, a run or model folder, or a Hub id."""
-    images: ImageNames = ()
+    images: ImageNames = field(default=(), metadata=NEED_IMAGES)
     """Image files, folders, .parquet files or Hub ids; `digits` for the embedded ones."""
     grid: Grid = Grid(steps=100)
     solver: SolverName = "ddim"
@@ -40,7 +41,7 @@ def main(args: Sequence[str]) -> None:
     made = encode_files(
         model, o.images, o.out, g.steps, g.spacing, g.times, o.solver, o.machine.batch_size, o.skip_broken, True
     )
-    print(f"{made.n} latents: {made.file}")
-    print(f"mean {made.mean:.3f}, standard deviation {made.deviation:.3f} (N(0, 1) has 0 and 1)")
+    say(f"{made.n} latents: {made.file}")
+    say(f"mean {made.mean:.3f}, standard deviation {made.deviation:.3f} (N(0, 1) has 0 and 1)")
     if o.solver == "implicit":
-        print(f"largest residual of a step: {made.residual:.2g}")
+        say(f"largest residual of a step: {made.residual:.2g}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ddim.cli.models import load_model
 from ddim.cli.options import Clipping, Eta, Machine, ModelName, SolverName, Spacing, parse
+from ddim.system.messages import say
 
 EXAMPLES = (
     "ddim evaluate digits --n 2000 --steps 10 20 50 --eta 0 1 hat",
@@ -67,8 +68,8 @@ def main(args: Sequence[str]) -> None:
     )  # fmt: skip
     if found:
         show(found)
-        print(f"\ntable: {out / 'table.md'}, {out / 'table.json'}\nfigures: {', '.join(found['figures'])}")
-        print(f"images, to continue with or to measure again: {out / 'cells'}")
+        say("", f"table: {out / 'table.md'}, {out / 'table.json'}", f"figures: {', '.join(found['figures'])}")
+        say(f"images, to continue with or to measure again: {out / 'cells'}")
 
 
 def show(found: dict) -> None:
@@ -85,4 +86,4 @@ def show(found: dict) -> None:
             table.add_row(*row)
         console.print(table)
     for line in report.facts(found):
-        print(line)
+        say(line)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from ddim.cli.models import load_model
 from ddim.cli.options import EXACT, Grid, ImageNames, Machine, ModelName, SolverName, one_of, parse
+from ddim.system.messages import say
 
 EXAMPLES = (
     "ddim interpolate digits --seeds 0 1 2 3              # a sheet between four seeds",
@@ -54,4 +55,4 @@ def main(args: Sequence[str]) -> None:
         model, o.out, o.images, o.seeds, o.frames, g.steps, g.spacing, g.times, o.solver, o.ddpm, o.time, o.seed,
         o.format, o.machine.batch_size, True,
     )  # fmt: skip
-    print(f"figure: {made.figure}\nanimation: {made.animation}")
+    say(f"figure: {made.figure}", f"animation: {made.animation}")

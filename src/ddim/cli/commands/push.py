@@ -7,6 +7,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from ddim.cli.options import ModelName, parse
+from ddim.system.messages import say
 
 EXAMPLES = (
     "ddim push runs/mine user/my-model",
@@ -40,4 +41,4 @@ def main(args: Sequence[str]) -> None:
     from ddim.jobs.publishing import check_hub_id, push
 
     check_hub_id(o.hub_id)
-    print(f"model: {push(load(o.model, o.device), o.hub_id, o.model, o.private, o.metrics, o.steps, o.seed, True)}")
+    say(f"model: {push(load(o.model, o.device), o.hub_id, o.model, o.private, o.metrics, o.steps, o.seed, True)}")

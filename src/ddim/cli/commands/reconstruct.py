@@ -1,11 +1,12 @@
 """ddim reconstruct: what is lost between images, their latents and back."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ddim.cli.models import load_model
-from ddim.cli.options import EXACT, ImageNames, Machine, ModelName, SolverName, Spacing, parse
+from ddim.cli.options import EXACT, NEED_IMAGES, ImageNames, Machine, ModelName, SolverName, Spacing, parse
+from ddim.system.messages import say
 
 EXAMPLES = (
     "ddim reconstruct digits digits --n 64 --steps 10 50 100",
@@ -19,7 +20,7 @@ class Reconstruct:
 
     model: ModelName
     """A bundled name, a run or model folder, or a Hub id."""
-    images: ImageNames = ()
+    images: ImageNames = field(default=(), metadata=NEED_IMAGES)
     """Image files, folders, .parquet files or Hub ids; `digits` for the embedded ones."""
     steps: tuple[int, ...] = ()
     """Numbers of steps; by default 10 20 50 100 200 500 1000, up to the model's number of noise levels."""
@@ -68,4 +69,4 @@ def show(found: dict) -> None:
         cells += [f"{row['mean']:.3f}", f"{row['deviation']:.3f}", *([f"{row['residual']:.2g}"] if implicit else [])]
         table.add_row(*cells)
     Console().print(table)
-    print(f"figure: {found['figure']}\nnumbers: {found['file']}")
+    say(f"figure: {found['figure']}", f"numbers: {found['file']}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ddim.cli.models import load_model
 from ddim.cli.options import Machine, ModelName, Spacing, parse
+from ddim.system.messages import say
 
 EXAMPLES = (
     "ddim reproduce digits --n 1000 --steps 10 20 50 --out report",
@@ -54,4 +55,4 @@ def main(args: Sequence[str]) -> None:
         batch_size=o.machine.batch_size, name=o.model, progress=True, workers=workers,
     )  # fmt: skip
     if report:
-        print(f"report: {report}")
+        say(f"report: {report}")

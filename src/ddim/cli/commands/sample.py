@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from ddim.cli.models import load_model
-from ddim.cli.options import Clipping, Grid, Machine, ModelName, Noise, SolverName, parse
+from ddim.cli.options import Clipping, Machine, ModelName, Noise, SampleGrid, SolverName, parse
+from ddim.system.messages import say
 
 EXAMPLES = (
     "ddim sample digits --steps 20                        # 64 images by DDIM, in samples/",
@@ -25,7 +26,7 @@ class Sample:
     """A bundled name, a run or model folder, or a Hub id."""
     n: int = 64
     """How many images."""
-    grid: Grid = Grid()
+    grid: SampleGrid = SampleGrid()
     solver: SolverName = "ddim"
     """How each step is taken; heun evaluates the network twice in each."""
     noise: Noise = Noise()
@@ -41,7 +42,7 @@ class Sample:
 
     def folder(self) -> Path:
         g, eta = self.grid, self.noise.eta if self.noise.variance == "small" else "hat"
-        steps = f"S{g.steps}-{g.spacing}" if g.times is None else f"times{len(g.times) - 1}"
+        steps = f"S{g.steps}-{g.spacing or 'linear'}" if g.times is None else f"times{len(g.times) - 1}"
         clip = {"auto": "", "on": "-clip", "off": "-noclip"}[self.clipping.clip]
         solver = "" if self.solver == "ddim" else f"-{self.solver}"
         name = f"{Path(self.model).name}-{steps}{solver}-eta{eta}{clip}-seed{self.noise.seed}"
@@ -60,4 +61,4 @@ def main(args: Sequence[str]) -> None:
         o.machine.batch_size, o.grid.times, o.solver, o.noise.variance, progress=True, workers=workers,
     )  # fmt: skip
     if made:
-        print(f"{o.n} images: {made.images}\nsheet of the first {made.shown}: {made.sheet}")
+        say(f"{o.n} images: {made.images}", f"sheet of the first {made.shown}: {made.sheet}")

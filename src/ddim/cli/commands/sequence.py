@@ -7,6 +7,7 @@ from typing import Literal
 
 from ddim.cli.models import load_model
 from ddim.cli.options import Grid, Machine, ModelName, SolverName, parse
+from ddim.system.messages import say
 
 EXAMPLES = (
     "ddim sequence digits",
@@ -44,4 +45,4 @@ def main(args: Args[str]) -> None:
     made = diffusion_sequence(
         model, o.out, o.n, o.frames, g.steps, g.spacing, g.times, o.seed, o.solver, o.format, o.machine.batch_size, True
     )
-    print(f"x_t above the predicted x0: {made.figure}\nanimation: {made.animation}")
+    say(f"x_t above the predicted x0: {made.figure}", f"animation: {made.animation}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ddim.cli.options import parse
 from ddim.errors import InputError, choose
+from ddim.system.messages import say
 from ddim.training.settings import PRESETS, Data, Logging, Network, NoiseLevels, Optimiser, Settings
 
 EXAMPLES = (
@@ -67,7 +68,7 @@ def main(args: Sequence[str]) -> None:
 
     made = train(None, out, name, options.resume, options.settings(), options.device, progress=True)
     if made.main:  # one process speaks for all
-        ended = f"model: {out}\nsample it: ddim sample {out}"
-        print(ended if made.finished else f"stopped, saved in {out}; continue with: {made.resume}")
+        ended = f"model: {out}", f"sample it: ddim sample {out}"
+        say(*ended if made.finished else (f"stopped, saved in {out}; continue with: {made.resume}",))
     if not made.finished:
         raise SystemExit(130)
