@@ -1,5 +1,6 @@
 """Where a job keeps its images: a file an image, or a file a batch. Damaged files count as missing."""
 
+import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ddim.plots import sheets
-from ddim.system.files import replacing
+from ddim.system.files import PART, is_part, replacing
 
 PNG_END = b"IEND\xaeB`\x82"  # the last chunk; Pillow does not miss it
 
@@ -72,6 +73,16 @@ def _whole(read, indices: range, shape: Sequence[int]) -> bool:
     except Exception:
         return False
     return found.dtype == torch.uint8 and tuple(found.shape) == (len(indices), *shape)
+
+
+def clean_of(folder: Path, name: str) -> None:
+    """Remove what killed processes left in a folder of files whose own name is like `name`, a regular expression.
+
+    For a folder that other work may share: for the process that alone writes files of such names.
+    """
+    for part in folder.iterdir():
+        if is_part(part) and re.fullmatch(name, part.name.removeprefix(PART).split("-", 2)[2]):
+            part.unlink(missing_ok=True)
 
 
 def pack(shards: Shards, batches: Sequence[range], path: Path) -> None:

@@ -14,10 +14,11 @@ from ddim.diffusion.solvers import Exact, Implicit, Solver, find
 from ddim.errors import InputError
 from ddim.images.pixels import to_uint8
 from ddim.images.selection import Selection
+from ddim.jobs.image_files import clean_of
 from ddim.jobs.latent_files import LatentFile, writing
 from ddim.jobs.sampling import SHEET, bar, sheet_beside
 from ddim.plots import sheets
-from ddim.system.files import folder
+from ddim.system.files import folder, held
 
 
 @dataclass(frozen=True)
@@ -123,10 +124,10 @@ def decode_files(
     file, out = LatentFile(Path(latents)), Path(out)
     path = checked_grid(file, Path(latents), model, steps, spacing, times, force)
     solver, beside = decoder(file, Path(latents), solver), sheet_beside(out)
-    folder(out)
     batches = batches_of(model, len(file), batch_size)
     shown: list[torch.Tensor] = []
-    with bar("decoding", len(batches) * (len(path) - 1), progress) as advance:
+    with held(folder(out)), bar("decoding", len(batches) * (len(path) - 1), progress) as advance:
+        clean_of(out, r"\d{5,}\.png")
         for indices in batches:
             for moment in decoding(model, file.batch(indices, model.device), path, solver):
                 advance()

@@ -7,6 +7,7 @@ are the same however many processes there are and however often they were killed
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -25,9 +26,9 @@ from ddim.diffusion.solvers import Solver, check_eta, find, noise_of, with_noise
 from ddim.diffusion.walk import Moment
 from ddim.errors import InputError
 from ddim.images.pixels import to_uint8
-from ddim.jobs.image_files import Pngs, Shards, pack
+from ddim.jobs.image_files import Pngs, Shards, clean_of, pack
 from ddim.plots import sheets
-from ddim.system.files import PART, appending, clean, folder, held, is_part, writable
+from ddim.system.files import appending, clean, folder, held, is_part, writable
 from ddim.system.json import claim, read_json
 from ddim.system.messages import warn
 from ddim.system.processes import processes, watched
@@ -174,9 +175,7 @@ def continues(out: Path):
 def draw_sheet(job: Job, path: Path) -> int:
     """Draw the first images as one; returns how many. For the process that holds the job's folder."""
     first = min(job.n, SHEET)
-    for part in path.parent.iterdir():  # what a kill left of this very file: others in the folder may be at work
-        if is_part(part) and part.name.removeprefix(PART).split("-", 2)[2] == path.name:
-            part.unlink(missing_ok=True)
+    clean_of(path.parent, re.escape(path.name))
     sheets.save(sheets.grid(job.images(first)), path)
     return first
 
