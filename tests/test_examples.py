@@ -35,13 +35,15 @@ def test_latents(tmp_path: Path, monkeypatch, capsys):
 
 
 def test_own_solver(tmp_path: Path, monkeypatch, capsys):
-    """Of second order, it is much nearer to the limit than DDIM with the same number of evaluations."""
+    """It is nearer to the limit than DDIM in as many evaluations, and the more so the more there are."""
     said, found = run("own_solver", tmp_path, monkeypatch, capsys)
     distances = [
         [float(word) for word in line.replace(",", " ").split() if word.startswith("0.")] for line in said.splitlines()
     ]
     assert len(distances) == 3
-    assert all(second < 0.6 * first for first, second in distances)
+    ratios = [second / first for first, second in distances]
+    assert 1 > ratios[0] > ratios[1] > ratios[2]
+    assert ratios[2] < 0.3
     assert found["adams_bashforth"].order == 2
 
 
