@@ -1,10 +1,14 @@
 """What is broken, odd or hostile: one item, one line, skipped on request; `ddim data` and training agree."""
 
+import gzip
 import io
 import os
+import random
 import struct
+import tarfile
 import warnings
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -330,3 +334,61 @@ def test_binary_archives_of_the_wrong_size_are_not_read(size: int, words: str):
         file.truncate(size)
     with pytest.raises(InputError, match=words):
         data.find("data_batch_1.bin", 32, 3)
+
+
+# All forms
+
+
+def forms() -> list[Path]:
+    """A small file of each form."""
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    np.savez("plain.npz", pixels)
+    np.savez_compressed("packed.npz", pixels)
+    np.save("a.npy", pixels)
+    head = struct.pack(">HBB3I", 0, 8, 3, 3, 16, 16) + pixels[..., 0].tobytes()
+    Path("a-idx3-ubyte").write_bytes(head)
+    Path("a-idx3-ubyte.gz").write_bytes(gzip.compress(head))
+    zipped()
+    for name, files in [("a.tar", {f"{i}.png": encoded(noise(i)) for i in range(3)}),
+                        ("a.tar.gz", {"data_batch_1.bin": bytes(2 * 3073)})]:  # fmt: skip
+        with tarfile.open(name, "w:gz" if name.endswith("gz") else "w") as archive:
+            for inside, content in files.items():
+                member = tarfile.TarInfo(inside)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    pq.write_table(pa.table({"image": pa.array([encoded(noise(i)) for i in range(3)], pa.binary())}), "a.parquet")
+    return sorted(path for path in Path().iterdir() if path.is_file())
+
+
+def mutant(raw: bytearray, rng: random.Random) -> bytearray:
+    """Cut, some bits turned, a hole of zeros, or another head."""
+    at = rng.randrange(len(raw))
+    kind = rng.choice(["cut", "bits", "hole", "head"])
+    if kind == "cut":
+        return raw[:at]
+    if kind == "hole":
+        raw[at : at + 50] = bytes(len(raw[at : at + 50]))
+    for _ in range({"bits": rng.choice([1, 3, 20]), "head": 3}.get(kind, 0)):
+        place = rng.randrange(len(raw) if kind == "bits" else min(200, len(raw)))
+        raw[place] = rng.randrange(256)
+    return raw
+
+
+def test_damaged_files_of_every_form_give_images_or_one_line():
+    rng, outcomes, lines = random.Random(0), Counter(), []
+    Path("damaged").mkdir()
+    for path in forms():
+        for _ in range(25):
+            damaged = Path("damaged") / path.name
+            damaged.write_bytes(mutant(bytearray(path.read_bytes()), rng))
+            try:
+                found = data.load(data.find(str(damaged), 8, 3, skip_broken=True))
+            except InputError as error:
+                outcomes["refused"] += 1
+                lines.append(str(error))
+            else:
+                assert found.shape[1:] == (3, 8, 8)
+                outcomes["read"] += 1
+    assert outcomes.total() == 25 * 9
+    assert all(line.startswith("damaged/") and "\n" not in line for line in lines)
+    assert min(outcomes["refused"], outcomes["read"]) > 40

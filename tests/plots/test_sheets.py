@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.command_line import refused
 
 from ddim import plots
 from ddim.errors import InputError
@@ -93,3 +94,12 @@ def test_what_the_disk_refuses_is_one_line_and_leaves_nothing(tmp_path: Path):
     with pytest.raises(InputError, match=r"no/a\.gif: cannot be written"):
         plots.animation(frames(2), tmp_path / "no" / "a.gif")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_suffix_is_one_line(tmp_path: Path, ddim_cli):
+    with pytest.raises(InputError, match=r"a\.xyz: \.xyz is no format of images; name a \.png file"):
+        plots.save(plots.grid(bytes_of(1)), tmp_path / "a.xyz")
+    with pytest.raises(InputError, match=r"a: no suffix is no format of animations; name a \.gif or \.webp file"):
+        plots.animation(frames(2), tmp_path / "a")
+    refused(ddim_cli("data", "digits", "--out", "a.xyz"), "a.xyz: .xyz is no format of images")  # before any is read
+    assert not (tmp_path / "a.xyz").exists()

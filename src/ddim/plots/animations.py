@@ -5,12 +5,15 @@ from pathlib import Path
 
 from PIL import Image
 
+from ddim.errors import InputError
 from ddim.system.files import replacing
 
 
 def animation(frames: Sequence[Image.Image], path: Path, seconds: float = 3.0, back: bool = False) -> Path:
     """An endless GIF or WebP, by the suffix of `path`, of `seconds` one way; `back` lets it return the way it came.
-    Its first and last frames are held a little."""
+    Its first and last frames are held a little. Raises InputError."""
+    if path.suffix.lower() not in (".gif", ".webp", ".png"):
+        raise InputError(f"{path}: {path.suffix or 'no suffix'} is no format of animations; name a .gif or .webp file")
     each = max(20, round(1000 * seconds / len(frames)))
     times = [each] * len(frames)
     times[0] = times[-1] = max(each, 600)

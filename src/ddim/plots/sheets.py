@@ -8,6 +8,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from ddim.errors import InputError
 from ddim.images.pixels import to_uint8
 from ddim.system.files import replacing
 
@@ -19,15 +20,24 @@ def to_pil(image: Tensor) -> Image.Image:
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
 
 
+def check_suffix(path: Path) -> Path:
+    """`path`, or an InputError where its suffix is that of no image file that can be written."""
+    Image.init()
+    if Image.EXTENSION.get(path.suffix.lower()) not in Image.SAVE:
+        raise InputError(f"{path}: {path.suffix or 'no suffix'} is no format of images; name a .png file")
+    return path
+
+
 def save(image: Image.Image, path: Path) -> Path:
-    """Write a image file, whole or not at all, in the format of its suffix."""
+    """Write an image file, whole or not at all, in the format of its suffix. Raises InputError."""
+    check_suffix(path)
     with replacing(path) as part:
         image.save(part)
     return path
 
 
 def read(path: Path) -> Tensor:
-    """A image file as it is -> (C, H, W) uint8."""
+    """An image file as it is -> (C, H, W) uint8."""
     with Image.open(path) as image:
         array = np.array(image)
     return torch.from_numpy(array[:, :, None] if array.ndim == 2 else array).permute(2, 0, 1)

@@ -36,6 +36,7 @@ def main(args: Sequence[str]) -> None:
     from ddim.plots import sheets
     from ddim.system.files import writable
 
+    sheets.check_suffix(o.out)
     writable(o.out.parent)
     found = summarise(o.source, o.size, progress=True)
     sheets.save(sheets.grid(found.images), o.out)
