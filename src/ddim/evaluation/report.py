@@ -88,7 +88,8 @@ def why_below(report: dict) -> str:
 
 def clip_of(said: bool | str | list) -> str:
     """How a report calls the choice of clipping."""
-    return {"True": "yes", "False": "no", "auto": "by default, as in ddim sample"}.get(str(said), f"range, keep ε: {said}")
+    words = {"True": "yes", "False": "no", "auto": "by default, as in ddim sample"}
+    return words.get(str(said), f"range, keep ε: {said}")
 
 
 def comparison(report: dict) -> str:
