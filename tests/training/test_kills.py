@@ -113,6 +113,12 @@ def test_killed_while_the_log_is_taken_back(forks: Forks, tmp_path: Path, unbrok
     killed(forks, where, RESUME, 0, "whole", unbroken)
 
 
+def test_killed_between_the_last_state_and_its_model(forks: Forks, tmp_path: Path, unbroken):
+    """No step is left to a resume, which writes the model all the same."""
+    at = max(k for k, name in enumerate(unbroken[1]) if name == "run/state/last.pt")
+    killed(forks, tmp_path, BEGIN, at, "renamed", unbroken)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_killed_at_every_moment_of_every_renaming(forks: Forks, tmp_path: Path, unbroken, begun: Path):

@@ -79,6 +79,8 @@ class Run:
         if changes:
             self.record["changes"] = [*self.record.get("changes", []), {"step": self.state.step, **changes}]
         self.write_settings()
+        if self.state.step >= self.settings.optimiser.steps:
+            self.save()  # no step is left that would: a kill after the last state leaves the model of an older one
 
     def kept(self) -> int:
         """The step of the last saved state, 0 where there is none."""
