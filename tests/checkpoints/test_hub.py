@@ -1,6 +1,7 @@
 """Pushing to the Hub and loading from it, against a stand-in on this machine, through the real huggingface_hub."""
 
 import json
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -105,3 +106,56 @@ def test_what_the_hub_refuses_gets_one_line(run_folder: Path, hub, capsys, monke
     told = refused(capsys, "push", run_folder, "me/digits", "--steps", "1")
     assert "me/digits: the Hub did not take it" in told
     assert not hub.repos
+
+
+def test_nothing_that_looks_like_a_path_is_published(tmp_path: Path, hub, capsys):
+    """Not from the facts of the model, its notes, its scheduler, the run's settings, or the table of an evaluation."""
+    home = "/home/somebody/secret pictures"
+    places = [
+        f"{home}/cats",
+        "~/secret/dogs",
+        "C:\\secret\\birds",
+        "../secret/fish",
+        "file:///secret/cows",
+        "\\\\secret\\x",
+    ]
+    notes = {"made from": places[0], "nested": {"list": [{"at": place} for place in places], places[1]: 1}, "n": 3}
+    facts = ddim.Facts(
+        source=f"{home}/run", data=places[2], layout=f"as in {places[0]}", assumed={"weights": places[3]}, notes=notes,
+        scheduler={}, steps=7,
+    )  # fmt: skip
+    folder = ddim.save(replace(tiny_model(), facts=facts), tmp_path / "run")
+    settings = {"preset": "digits", "data": [places[0], "uoft-cs/cifar10"], "held_out": places[2], "lr": 0.002}
+    (folder / "train.json").write_text(json.dumps(settings))
+    cells = " | ".join(places)
+    table = (
+        f"# FID of {places[0]}\n\n| {cells} |\n\nMeasured at 10/50 steps; see https://example.org/a/b. ({places[1]})\n"
+    )
+    (folder / "table.md").write_text(table)
+    assert cli.main(["push", str(folder), "me/digits", "--steps", "1"]) == 0
+    capsys.readouterr()
+    files = hub.repos["me/digits"]
+    for name, content in files.items():
+        text = content.decode("utf-8", errors="replace")
+        assert "secret" not in text, name
+        assert "somebody" not in text, name
+        assert str(tmp_path) not in text, name
+    card = files["README.md"].decode()
+    for kept in ("cats", "dogs", "birds", "fish", "uoft-cs/cifar10", "10/50 steps", "https://example.org/a/b", "0.002"):
+        assert kept in card, kept
+    assert (kept := json.loads(files["model_index.json"])["ddim"])["steps"] == 7
+    assert (kept["made from"], kept["nested"]["list"][2], kept["n"]) == ("cats", {"at": "birds"}, 3)
+
+
+def test_a_local_folder_opens_no_connection(run_folder: Path, hub, monkeypatch):
+    import socket
+
+    def refuse(*args, **options):
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    model = ddim.load(run_folder, "cpu")
+    ddim.save(model, run_folder.with_name("copy"))
+    assert ddim.load("digits", "cpu").shape == (1, 8, 8)

@@ -339,3 +339,71 @@ def test_names_are_one_to_one():
     assert len({convert.official_name(key, c) for key in keys}) == len(keys)
     joint = sum(".to_k." in key or ".to_v." in key for key in keys)
     assert len({convert.improved_name(key, c) for key in keys}) == len(keys) - joint
+
+
+CONFIG_YML = """data: !!python/object:argparse.Namespace
+  image_size: 16   # cropped
+  rescaled: true
+diffusion: !!python/object:argparse.Namespace
+  beta_schedule: 'quad'
+  "beta_start": 1e-4
+  beta_end: 0.03  # as in the paper
+  num_diffusion_timesteps: 200
+model: {dropout: 0.25, resamp_with_conv: true}
+device: !!python/object/apply:torch.device [cuda]
+run: !!python/object/apply:os.system ["touch ran"]
+"""
+
+
+def test_config_yml_is_read_as_yaml(training, monkeypatch, tmp_path):
+    """Comments, quotes, flow style, tags of Python objects; nothing of it is run."""
+    path, _ = training
+    monkeypatch.chdir(tmp_path)
+    for mark in ("", "\ufeff"):
+        path.with_name("config.yml").write_text(mark + CONFIG_YML, encoding="utf-8")
+        model = ddim.load(path, "cpu")
+        assert model.shape == (3, 16, 16)
+        assert torch.equal(model.abar, schedule.scaled_linear(200, 1e-4, 0.03))
+        assert model.network.config.dropout == 0.25
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("image_size: 16 ", "image_size: '16' ", 'image_size must be a whole number; got "16"'),
+        ("image_size: 16 ", "image_size: 16.5 ", "image_size must be a whole number; got 16.5"),
+        ("image_size: 16 ", "image_size: -4 ", "image_size"),
+        ("'quad'", "'cosine'", "beta_schedule cosine is not supported: linear, quad"),
+        ("'quad'", "[linear]", "beta_schedule must be a text"),
+        ("1e-4", "small", 'beta_start must be a number; got "small"'),
+        ("0.03 ", ".nan ", "beta_end must be a number; got NaN"),
+        ("timesteps: 200", "timesteps: true", "num_diffusion_timesteps must be a whole number; got true"),
+        ("rescaled: true", "rescaled: false", "data.rescaled False is not supported: True"),
+        ("resamp_with_conv: true", "resamp_with_conv: false", "model.resamp_with_conv False is not supported"),
+        ("model: {", "model: {{", "cannot be read as YAML"),
+        ("data: ", "data: &a [*a]\nother: ", "image size"),
+        (CONFIG_YML, "[1, 2]", "not a YAML mapping"),
+        (CONFIG_YML, "", "not a YAML mapping"),
+        (CONFIG_YML, "[" * 100_000, "cannot be read as YAML"),
+        (CONFIG_YML, "a: \x01", "cannot be read as YAML"),
+    ],
+    ids=lambda text: text[:24],
+)
+def test_a_config_yml_that_cannot_be_is_refused(training, old, new, said):
+    path, _ = training
+    beside = path.with_name("config.yml")
+    beside.write_text(CONFIG_YML.replace(old, new))
+    with pytest.raises(InputError) as caught:
+        ddim.load(path, "cpu")
+    assert said in str(caught.value) or "the size of its images" in str(caught.value)
+    assert str(path.parent) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_all_that_is_in_the_way_of_the_official_layout_is_told_at_once(tmp_path):
+    model = replace(model_of(norm_num_groups=16, flip_sin_to_cos=True), predicts="v", abar=schedule.cosine())
+    with pytest.raises(InputError) as caught:
+        official.save(model, tmp_path / "out")
+    for what in ("objective v", "noise schedule", "norm_num_groups 16", "flip_sin_to_cos True"):
+        assert what in str(caught.value)

@@ -1,14 +1,13 @@
-"""diffusers' configuration files in our terms, both ways: the shape of a U-Net, and the noise schedule."""
+"""diffusers' configurations of a U-Net in our terms, each field honoured or refused by its name."""
 
 from dataclasses import fields
 
 import torch
-from torch import Tensor
 
-from ddim.diffusion import schedule
-from ddim.diffusion.clipping import Clip
 from ddim.errors import InputError
 from ddim.networks.blocks import ExtendedConfig, UNetConfig
+from ddim.networks.lucidrains_unet import LucidConfig
+from ddim.system.json import checked, fields_of
 
 # What diffusers' UNet2DModel takes where a config.json omits a field.
 OMITTED = {
@@ -34,15 +33,42 @@ ONLY = {
     "downsample_type": ("conv", "resnet"),
     "upsample_type": ("conv", "resnet"),
 }
-IGNORED = {"num_train_timesteps"}  # only a learned time embedding reads it
+IGNORED = {  # only a learned time embedding reads the first; the others belong to diffusers' EMAModel
+    "num_train_timesteps", "decay", "min_decay", "inv_gamma", "power", "optimization_step", "update_after_step",
+    "use_ema_warmup",
+}  # fmt: skip
+WHY = {
+    "num_class_embeds": "networks that are told a class are not supported",
+    "class_embed_type": "networks that are told a class are not supported",
+}
+RANGES: dict[str, tuple[float, float]] = {  # the least and the most of each number
+    "sample_size": (1, 2048),
+    "layers_per_block": (1, 32),
+    "norm_num_groups": (1, 2**14),
+    "dropout": (0, 0.999),
+    "norm_eps": (1e-30, 1),
+    "freq_shift": (-(2**14), 2**14),
+    "downsample_padding": (0, 1),
+    "attention_head_dim": (1, 2**14),
+    "mid_block_scale_factor": (1e-6, 1e6),
+    "attn_norm_num_groups": (1, 2**14),
+    "time_embedding_dim": (1, 2**16),
+    "num_heads": (1, 2**14),
+    "time_scale": (1e-9, 1e9),
+    "patch": (1, 64),
+    "dim": (2, 2**14),
+    "init_dim": (1, 2**14),
+    "memory": (0, 2**14),
+    "block_out_channels": (1, 2**14),
+    "heads": (1, 2**14),
+    "head_dims": (1, 2**14),
+}
+LEVELS = 12  # resolutions at most
 OURS = {"num_heads": None, "time_scale": 1.0, "patch": 1}  # the fields of ExtendedConfig, and the values that need none
 BLOCKS = {
     "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D"),
     "up_block_types": ("UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D"),
 }
-PREDICTION_TYPES = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
-SCHEDULERS = ("DDIMScheduler", "DDPMScheduler")
-DIGITS = 14  # decimals of a stored β: float64 gives them back exactly through the product, so that a copy is bitwise
 
 
 def unet_of(config: dict, image_size: int | None = None) -> UNetConfig:
@@ -53,30 +79,64 @@ def unet_of(config: dict, image_size: int | None = None) -> UNetConfig:
     ours = {field.name for field in fields(ExtendedConfig)}
     for name, value in config.items():
         if name in ONLY and value not in ONLY[name]:
-            raise InputError(f"{name} {value!r} is not supported: {_words(ONLY[name])}")
+            raise InputError(f"{name} {value!r} is not supported: {WHY.get(name, _words(ONLY[name]))}")
         known = name in ours or name in ONLY or name in IGNORED or name.startswith("_")
         if not known and value is not None and value is not False:
             raise InputError(f"{name} {value!r} is not a field that is known here")
-    given = plain_fields(ExtendedConfig, config)
+    given = checked(config, {"sample_size": int | tuple[int, int] | None})
+    given |= fields_of(ExtendedConfig, {name: value for name, value in config.items() if name not in given})
     given["sample_size"] = given.get("sample_size") or image_size
     if given["sample_size"] is None:
         raise InputError("has no sample_size; give --image-size")
-    try:
-        unet = narrowest({**OMITTED, **given})
-        check(unet)
-    except TypeError as error:
-        raise InputError(f"a field has a value of the wrong kind ({error})") from None
+    unet = narrowest({**OMITTED, **given})
+    check(unet)
     return unet
 
 
-def plain_fields(kind: type, config: dict) -> dict:
-    """Those of a JSON object's values that are fields of a dataclass, lists as tuples."""
-    ours = {field.name for field in fields(kind)}
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in config.items() if name in ours}
+def lucid_of(config: dict, image_size: int | None = None) -> LucidConfig:
+    """The lucidrains U-Net of a folder's `config.json`. Raises InputError by field."""
+    c = LucidConfig(**fields_of(LucidConfig, config))
+    in_range(c)
+    levels = len(c.block_out_channels)
+    for name in ("full_attention", "heads", "head_dims"):
+        if len(getattr(c, name)) != levels:
+            raise InputError(f"{len(getattr(c, name))} {name} for {levels} block_out_channels")
+    check_size(c.sample_size, levels)
+    return c
+
+
+def in_range(c: UNetConfig | LucidConfig) -> None:
+    """Raise InputError, by field, where a number is out of its range."""
+    for name, (least, most) in RANGES.items():
+        value = getattr(c, name, None)
+        for number in value if isinstance(value, tuple) else [] if value is None else [value]:
+            if not least <= number <= most:
+                raise InputError(f"{name} must be from {least:g} to {most:g}; got {number}")
+    if not 1 <= len(c.block_out_channels) <= LEVELS:
+        raise InputError(f"block_out_channels must have from 1 to {LEVELS} values; got {len(c.block_out_channels)}")
+    if c.in_channels not in (1, 3):
+        raise InputError(f"in_channels {c.in_channels} is not supported: images have 1 or 3")
+    if c.out_channels not in (c.in_channels, 2 * c.in_channels):
+        raise InputError(
+            f"in_channels {c.in_channels} with out_channels {c.out_channels} is not supported: networks that see a "
+            "second image are not"
+        )
+
+
+def check_size(size: int | tuple[int, int], levels: int, patch: int = 1) -> None:
+    """Raise InputError unless images of this size are square, and can be halved as often as the network does."""
+    if not isinstance(size, int):
+        if size[0] != size[1]:
+            raise InputError(f"sample_size {size[0]}×{size[1]} is not square: only square images are supported")
+        size = size[0]
+    if size % (patch * 2 ** (levels - 1)):
+        after = f" by patches of {patch}" if patch > 1 else ""
+        raise InputError(f"sample_size {size} cannot be halved {levels - 1} times{after}, as this network does")
 
 
 def check(c: UNetConfig) -> None:
-    """Raise InputError where the fields do not fit together."""
+    """Raise InputError, by field, where a value is out of its range or the fields do not fit together."""
+    in_range(c)
     levels = len(c.block_out_channels)
     for name, known in BLOCKS.items():
         kinds = getattr(c, name)
@@ -90,6 +150,25 @@ def check(c: UNetConfig) -> None:
     for width in attention_widths(c):
         if width % (c.num_heads or c.attention_head_dim or width):
             raise InputError(f"width {width} does not divide into its attention heads")
+    if c.attn_norm_num_groups and c.block_out_channels[-1] % c.attn_norm_num_groups:
+        raise InputError(f"width {c.block_out_channels[-1]} is not divisible by attn_norm_num_groups")
+    if c.block_out_channels[0] // 2 - c.freq_shift < 1:
+        raise InputError(f"freq_shift {c.freq_shift} is too large for a first width of {c.block_out_channels[0]}")
+    check_size(c.sample_size, levels, c.patch)
+
+
+def try_out(network: torch.nn.Module) -> None:
+    """Raise InputError unless a network on the meta device takes an image of its own size and gives one back."""
+    c = network.config
+    size = c.sample_size if isinstance(c.sample_size, int) else c.sample_size[0]
+    x = torch.empty(1, c.in_channels, size, size, device="meta")
+    try:
+        out = network.eval()(x, torch.zeros(1, device="meta"))
+    except Exception as error:  # whatever layers say that do not fit together
+        reason = (str(error) or type(error).__name__).splitlines()[0][:160]
+        raise InputError(f"this network cannot run ({reason})") from None
+    if out.shape != (1, c.out_channels, size, size):
+        raise InputError(f"this network turns images of {size}×{size} into {out.shape[2]}×{out.shape[3]}")
 
 
 def attention_widths(c: UNetConfig) -> set[int]:
@@ -114,71 +193,6 @@ def with_heads(c: UNetConfig, heads: int) -> dict:
     """The fields that give every attention `heads` heads: a head width where all are as wide, else `num_heads`."""
     widths = attention_widths(c)
     return {"attention_head_dim": widths.pop() // heads} if len(widths) == 1 else {"num_heads": heads}
-
-
-def abar_of(config: dict) -> Tensor:
-    """abar (T+1,) from a diffusers scheduler config. Raises InputError on a schedule that we do not know."""
-    T, name = config.get("num_train_timesteps", 1000), config.get("beta_schedule", "linear")
-    ends = {"beta_1": config.get("beta_start", 1e-4), "beta_T": config.get("beta_end", 0.02)}
-    if (betas := config.get("trained_betas")) is not None:
-        abar = from_rounded(torch.tensor(betas, dtype=torch.float64))
-    elif name == "linear":
-        abar = schedule.linear(T, **ends)
-    elif name == "scaled_linear":
-        abar = schedule.scaled_linear(T, **ends)
-    elif name == "squaredcos_cap_v2":
-        abar = schedule.cosine(T)
-    else:
-        raise InputError(f"beta_schedule {name!r} is not supported: linear, scaled_linear or squaredcos_cap_v2")
-    return zero_snr(abar) if config.get("rescale_betas_zero_snr") else abar
-
-
-def from_rounded(betas: Tensor) -> Tensor:
-    """abar (T+1,) from β (T,) as `beta_config` stores them."""
-    return schedule.from_betas(torch.tensor([round(beta, DIGITS) for beta in betas.tolist()], dtype=torch.float64))
-
-
-def zero_snr(abar: Tensor) -> Tensor:
-    """√ᾱ shifted and stretched so that ᾱ_T = 0 and ᾱ_1 stays (Lin et al. 2023, algorithm 1). (T+1,) -> (T+1,)."""
-    root = abar[1:].sqrt()  # (T,)
-    root = (root - root[-1]) * (root[0] / (root[0] - root[-1]))
-    stretched = torch.cat([abar[:1], root**2])
-    return from_rounded(1 - stretched[1:] / stretched[:-1])
-
-
-def beta_config(abar: Tensor) -> dict:
-    """The schedule in diffusers' terms: by name where it is one of the named ones, else as a list of β."""
-    T = len(abar) - 1
-    betas = 1 - abar[1:] / abar[:-1]  # (T,)
-    first, last = round(betas[0].item(), 12), round(betas[-1].item(), 12)
-    named = {
-        "linear": lambda: schedule.linear(T, first, last),
-        "scaled_linear": lambda: schedule.scaled_linear(T, first, last),
-        "squaredcos_cap_v2": lambda: schedule.cosine(T),
-    }
-    ends = {"beta_start": first, "beta_end": last}
-    for name, make in named.items():
-        if torch.equal(make(), abar):
-            return {"beta_schedule": name, **ends, "trained_betas": None}
-    return {"beta_schedule": "linear", **ends, "trained_betas": [round(beta, DIGITS) for beta in betas.tolist()]}
-
-
-def check_scheduler(config: dict) -> None:
-    """Raise InputError unless a scheduler config describes levels and a parametrisation that we have."""
-    if (kind := config.get("_class_name", SCHEDULERS[0])) not in SCHEDULERS:
-        raise InputError(f"{kind} is not supported: {_words(SCHEDULERS)}")
-    if (predicts := config.get("prediction_type", "epsilon")) not in PREDICTION_TYPES:
-        raise InputError(f"prediction_type {predicts!r} is not supported: {_words(PREDICTION_TYPES)}")
-    if config.get("rescale_betas_zero_snr") and predicts == "epsilon":
-        raise InputError("rescale_betas_zero_snr with epsilon leaves x_0 undefined at t = T")
-
-
-def clip_of(config: dict) -> Clip | bool:
-    """How a diffusers scheduler clips x̂_0. DDIMScheduler keeps ε as it was; DDPMScheduler's posterior derives it."""
-    if not config.get("clip_sample", True):
-        return False
-    keeps = config.get("_class_name", SCHEDULERS[0]) == "DDIMScheduler"
-    return Clip(float(config.get("clip_sample_range", 1.0)), keep_eps=keeps)
 
 
 def _words(names) -> str:

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from ddim.checkpoints.diffusers_config import OURS, attention_widths, narrowest, with_heads
+from ddim.checkpoints.states import State
 from ddim.checkpoints.weights import assign
-from ddim.errors import InputError
 from ddim.networks.unet import UNet, UNetConfig
 
-State = dict[str, Tensor]
 Naming = Callable[[str, UNetConfig], str]
 
 # diffusers of before 2023 -> diffusers
@@ -113,9 +112,8 @@ def build(c: UNetConfig, state: State, naming: Naming, source: Path, split: Call
     return network
 
 
-def to_official(network: UNet) -> State:
-    """The state dict that the official code's model has for a U-Net. Raises InputError where it cannot express it."""
-    c = network.config
+def beyond_official(c: UNetConfig) -> list[str]:
+    """The fields of a U-Net that the official code cannot express, each with what it has instead."""
     fixed = {name: getattr(UNetConfig, name) for name in UNetConfig.__dataclass_fields__}
     for name in ("sample_size", "in_channels", "out_channels", "layers_per_block", "dropout"):
         del fixed[name]
@@ -130,11 +128,13 @@ def to_official(network: UNet) -> State:
     one_head = attention_widths(c) == {c.attention_head_dim} or c.num_heads == 1
     for name in ("attention_head_dim", "num_heads") if one_head else ():
         del fixed[name]
-    for name, value in fixed.items():
-        if (ours := getattr(c, name)) != value:
-            has = f"multiples of {widths[0]}" if name == "block_out_channels" else value
-            raise InputError(f"the official code cannot express {name} {ours}; it has {has}")
-    state = {official_name(key, c): value for key, value in network.state_dict().items()}
+    has = fixed | {"block_out_channels": f"multiples of {widths[0]}"}
+    return [f"{name} {getattr(c, name)} (it has {has[name]})" for name in fixed if getattr(c, name) != fixed[name]]
+
+
+def to_official(network: UNet) -> State:
+    """The state dict that the official code's model has for a U-Net that it can express: see `beyond_official`."""
+    state = {official_name(key, network.config): value for key, value in network.state_dict().items()}
     attends = re.compile(r"\.(q|k|v|proj_out)\.weight$")
     return {key: value[:, :, None, None] if attends.search(key) else value for key, value in state.items()}
 

@@ -1,40 +1,40 @@
 """Loading a model: a bundled one, a folder of ours or of diffusers, a file of other code, a Hub id."""
 
+import json
+import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ddim.checkpoints.bundled_models import bundled
-from ddim.checkpoints.diffusers_config import (
-    PREDICTION_TYPES,
-    abar_of,
-    check_scheduler,
-    clip_of,
-    plain_fields,
-    unet_of,
-)
+from ddim.checkpoints.diffusers_config import lucid_of, try_out, unet_of
 from ddim.checkpoints.hub import fetch
 from ddim.checkpoints.keys import modern
-from ddim.checkpoints.layouts import official
-from ddim.checkpoints.layouts import reading as foreign
-from ddim.checkpoints.layouts.reading import load_file
+from ddim.checkpoints.layouts import official, reading
+from ddim.checkpoints.layouts.reading import load_file, model_of
 from ddim.checkpoints.options import Options, option
-from ddim.checkpoints.records import facts_of
-from ddim.checkpoints.saving import INDEX, SCHEDULER, UNET, WEIGHTS
-from ddim.checkpoints.weights import assign, is_state, read
+from ddim.checkpoints.records import OF_WEIGHTS, facts_of
+from ddim.checkpoints.saving import INDEX, SCHEDULER, UNET
+from ddim.checkpoints.scheduler_config import PREDICTION_TYPES, abar_of, check_scheduler, manner_of, unheeded
+from ddim.checkpoints.states import below
+from ddim.checkpoints.weights import assign, read_folder
 from ddim.diffusion.model import Model
 from ddim.errors import InputError, choose
-from ddim.networks.lucidrains_unet import LucidConfig, LucidUNet
+from ddim.networks.lucidrains_unet import LucidUNet
 from ddim.networks.unet import UNet
-from ddim.system.json import read_json
+from ddim.system.json import checked, read_json
 from ddim.system.machine import pick_device
 
+log = logging.getLogger("ddim")
+
 LATENT = ("vae", "vqvae", "text_encoder", "movq", "image_encoder")  # parts of pipelines that do not walk images
+AVERAGED = Path("unet_ema/config.json")  # what diffusers' training scripts keep beside unet/
 NETWORKS = {
-    "UNet2DModel": (UNet, unet_of),
-    "UNet": (UNet, unet_of),
-    "LucidUNet": (LucidUNet, lambda config, size: LucidConfig(**plain_fields(LucidConfig, config))),
+    "UNet2DModel": (UNet, unet_of, "time_embedding.linear_1.weight"),
+    "UNet": (UNet, unet_of, "time_embedding.linear_1.weight"),
+    "LucidUNet": (LucidUNet, lucid_of, "init_conv.weight"),
 }
 
 
@@ -70,48 +70,82 @@ def _find(source: str) -> Path:
 def load_folder(path: Path, options: Options | None = None) -> Model:
     """A native or a diffusers folder: the configs, then the weights into a network made without memory.
 
-    What diffusers keeps in `unet/` and `scheduler/` may also lie at the root. Of the options, those are used that the
+    What diffusers keeps in `unet/` and `scheduler/` may also lie at the root. Of averaged weights in `unet_ema/` and
+    those as trained in `unet/`, the former are taken, unless `raw`. Of the other options, those are used that the
     folder does not say itself.
     """
     options = options or Options()
     if not path.is_dir():
         raise InputError(f"{path}: not a model folder")
-    config_path = _first(path, UNET, UNET.name)
-    config, index = read_json(config_path), read_json(path / INDEX) if (path / INDEX).exists() else {}
+    both = (path / AVERAGED).exists() and (path / UNET).exists()
+    averaged = None if not both else not options.raw
+    config_path = path / AVERAGED if averaged else _first(path, UNET, AVERAGED, UNET.name)
+    scheduler_path = _first(path, SCHEDULER, SCHEDULER.name)
+    index = read_json(path / INDEX) if (path / INDEX).exists() else {}
     if parts := [name for name, kind in index.items() if name in LATENT and kind]:
         raise InputError(f"{path / INDEX}: has a {parts[0]}; only models of the images themselves are supported")
-    make, understand = choose("network", config.get("_class_name", "UNet2DModel"), NETWORKS)
-    scheduler_path = _first(path, SCHEDULER, SCHEDULER.name)
+    config = read_json(config_path)
+    scheduler = read_json(scheduler_path) if scheduler_path.exists() else {}
     unsaid = set() if config.get("sample_size") else {"image_size"}
-    unsaid |= set() if scheduler_path.exists() else {"T", "schedule", "beta_1", "beta_T", "objective"}
+    unsaid |= set() if scheduler else {"T", "schedule", "beta_1", "beta_T", "objective"}
+    unsaid |= {"raw"} if both else set()
     if extra := options.given() - unsaid:
         raise InputError(f"{path}: a model folder says this itself; leave out {option(min(extra))}")
-    try:
-        c = understand(config, options.image_size)
-        if scheduler_path.exists():
-            scheduler, assumed = read_json(scheduler_path), {}
-            check_scheduler(scheduler)
-            abar = abar_of(scheduler)
-        else:
-            scheduler, (abar, assumed) = {}, foreign.abar_of(options, for_1000=False)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    with torch.device("meta"):
-        network = make(c)
-    weights_path = _first(config_path.parent, WEIGHTS.name, "diffusion_pytorch_model.bin")
-    weights = read(weights_path)
-    if not is_state(weights):
-        raise InputError(f"{weights_path}: holds no state dict")
+    network, mark = _within(config_path, lambda: network_of(config, options))
+    abar, assumed = _within(scheduler_path if scheduler else path, lambda: levels_of(scheduler, options))
+    weights, weights_path, metadata = read_folder(config_path.parent)
+    weights = below(weights, mark)
     names = modern(weights)
     assign(
         network, {names[key]: value for key, value in weights.items()}, weights_path, {v: k for k, v in names.items()}
     )
     predicts = options.objective or PREDICTION_TYPES[scheduler.get("prediction_type", "epsilon")]
-    model = foreign.model_of(network, abar, predicts, assumed)
-    said = {"source": str(path), "scheduler": scheduler, **facts_of(index.get("ddim", {}))}
+    model = model_of(network, abar, predicts, assumed)
+    said = {"source": str(path), "scheduler": scheduler, **({} if averaged is None else {"averaged": averaged})}
     if scheduler and "ddim" not in index:  # a folder of diffusers' own: its scheduler's word counts
-        said["clip"] = clip_of(scheduler)
+        said |= manner_of(scheduler)
+        for clause in unheeded(scheduler):
+            log.warning("%s: %s", scheduler_path, clause)
+    if both:
+        kept = ("unet_ema", "the average of training; --raw takes unet") if averaged else ("unet", "as trained")
+        log.warning("%s: has unet and unet_ema; took %s, %s", path, *kept)
+    said |= facts_of(index.get("ddim", {})) | steps_of(metadata)
     return replace(model, facts=replace(model.facts, **said))
+
+
+def network_of(config: dict[str, Any], options: Options) -> tuple[torch.nn.Module, str]:
+    """The network of a `config.json`, without memory for its weights, and the key that marks such weights."""
+    checked(config, {"_class_name": str})
+    make, understand, mark = choose("network", config.get("_class_name", "UNet2DModel"), NETWORKS)
+    with torch.device("meta"):
+        network = make(understand(config, options.image_size))
+    try_out(network)
+    return network, mark
+
+
+def levels_of(scheduler: dict[str, Any], options: Options) -> tuple[torch.Tensor, dict]:
+    """abar of a scheduler's configuration, or of the options where there is none; and what was assumed."""
+    if not scheduler:
+        return reading.abar_of(options, for_1000=False)
+    check_scheduler(scheduler)
+    return abar_of(scheduler), {}
+
+
+def steps_of(metadata: dict[str, str]) -> dict[str, int]:
+    """How far its training had come, from the metadata of a file of weights."""
+    try:
+        record = json.loads(metadata.get("ddim", "{}"))
+    except ValueError:
+        return {}
+    return {name: value for name, value in facts_of(record).items() if name in OF_WEIGHTS}
+
+
+def _within(path: Path, make):
+    """What `make` gives; its InputErrors name the file."""
+    try:
+        return make()
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def _first(root: Path, *names: str | Path) -> Path:

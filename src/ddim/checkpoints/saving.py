@@ -1,13 +1,14 @@
 """Writing a model folder, which is a diffusers pipeline folder."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from ddim import __version__
-from ddim.checkpoints.diffusers_config import PREDICTION_TYPES, abar_of, beta_config
-from ddim.checkpoints.records import record_of
+from ddim.checkpoints.records import OF_WEIGHTS, record_of
+from ddim.checkpoints.scheduler_config import scheduler_config
 from ddim.diffusion.model import Model
 from ddim.networks.unet import UNetConfig
 from ddim.system.files import replacing
@@ -21,7 +22,9 @@ def save(model: Model, to: str | Path, dtype: torch.dtype = torch.float32) -> Pa
     """Write a model folder: weights in `dtype` as safetensors, and what diffusers needs to open it. A network that
     diffusers cannot express is named by our own class, so that diffusers refuses it instead of misreading it.
 
-    The weights are renamed into place last, so that a folder with weights is whole. Raises InputError.
+    The weights are renamed into place last, so that a folder with weights is whole; what changes with them in training
+    (steps, images) is kept within their file too, so that who reads meanwhile gets both of the same step. Raises
+    InputError.
     """
     from safetensors.torch import save_file
 
@@ -36,30 +39,25 @@ def save(model: Model, to: str | Path, dtype: torch.dtype = torch.float32) -> Pa
         "unet": ["diffusers" if plain else "ddim", name],
         "ddim": {"version": __version__, **record_of(model.facts)},
     }
+    steps = {name: value for name in OF_WEIGHTS if (value := getattr(model.facts, name)) is not None}
+    metadata = {"format": "pt"} | ({"ddim": json.dumps(steps)} if steps else {})
     for name, value in {UNET: config, SCHEDULER: scheduler_config(model), INDEX: pipeline}.items():
         write_json(to / name, value)
     # A foreign or compiled memory layout is no part of a model: every tensor is stored dense, in its own order.
     weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in model.network.state_dict().items()}
     with replacing(to / WEIGHTS) as part:
-        save_file(weights, part, metadata={"format": "pt"})
+        save_file(weights, part, metadata=metadata)
+        sort_metadata(part)
     return to
 
 
-def scheduler_config(model: Model) -> dict:
-    """The diffusers scheduler of a model: the one that its folder had, where it still describes the model; else a
-    DDIMScheduler, whose "trailing" grid is our linear one wherever S divides T.
-    """
-    had, predicts = model.facts.scheduler, {ours: name for name, ours in PREDICTION_TYPES.items()}[model.predicts]
-    if had and had.get("prediction_type", "epsilon") == predicts and torch.equal(abar_of(had), model.abar):
-        return dict(had)
-    return {
-        "_class_name": "DDIMScheduler",
-        "_diffusers_version": "0.35.0",
-        "num_train_timesteps": model.T,
-        **beta_config(model.abar),
-        "prediction_type": predicts,
-        "clip_sample": bool(model.facts.clip),
-        "set_alpha_to_one": True,
-        "steps_offset": 0,
-        "timestep_spacing": "trailing",
-    }
+def sort_metadata(path: Path) -> None:
+    """Put the metadata of a safetensors file in order, in place: safetensors writes them in any, and the same model
+    should be the same bytes."""
+    with open(path, "rb+") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        file.seek(8)
+        file.write(text.ljust(size))

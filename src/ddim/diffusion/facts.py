@@ -20,6 +20,8 @@ class Facts:
     precision: str = "fp32"  # of the network: fp32, bf16, fp16 or int8
     fingerprint: str | None = None  # of the float32 weights that a network in less precision was rounded from
     clip: Clip | bool | None = None  # how its folder says that x̂_0 is clipped when sampling
+    spacing: str | None = None  # how its folder says that times are spread when sampling: a name of `schedule.times`
+    last_time: int = 0  # where its folder says that sampling ends: 1 is the level of the first β, 0 the data
     scheduler: dict[str, Any] = field(default_factory=dict)  # every field of its diffusers scheduler_config.json
     assumed: dict[str, Any] = field(default_factory=dict)  # what its file did not say, and was taken instead
     notes: dict[str, Any] = field(default_factory=dict)  # free text for people

@@ -47,7 +47,7 @@ def sample(
     n: int = 16,
     steps: int = 50,
     eta: float | str = 0.0,
-    spacing: str = "linear",
+    spacing: str | None = None,
     seed: int = 0,
     noise: Tensor | None = None,
     clip: Clip | bool | None = None,
@@ -61,7 +61,8 @@ def sample(
     """n images, (n, C, H, W) in [−1, 1], on the CPU. Image k of a seed is the same whatever `batch_size`.
 
     model: a `ddim.Model`, or anything with `abar` and `(x, t) -> Prediction`; the latter needs the images' `shape`.
-    steps, spacing: see `ddim.schedule.times`; `times`, an explicit falling grid, replaces both.
+    steps, spacing: see `ddim.schedule.times`, by default as the model's folder says, else linear; `times`, an explicit
+    falling grid, replaces both.
     eta: 0 is DDIM, 1 is DDPM.  variance: "small" is σ(η), "large" is σ̂ of DDPM; eta="hat" means both at once.
     noise: x at the first time, (n, C, H, W), instead of the seed's own; the images have its dtype, else float32.
     clip: clamp each x̂_0, by default as the model's folder says: see `ddim.diffusion.clipping`.
@@ -73,7 +74,7 @@ def sample(
         raise InputError(f"n must be at least 1; got {n}")
     shape = image_shape(model, shape if noise is None else noise.shape[1:])
     check_seed(seed)
-    path = grid(model.abar, steps, spacing, times)
+    path = sampling_grid(model, steps, spacing, times)
     batches = list(chunks(n, default_batch_size(model, shape) if batch_size is None else batch_size))
     made = []
     bar = progress_bar("sampling", n * (len(path) - 1), "image step") if progress else nullcontext(lambda n: None)
@@ -84,6 +85,19 @@ def sample(
                 advance(len(indices))
             made.append(moment.x.clamp(-1, 1).cpu())
     return torch.cat(made)
+
+
+def sampling_grid(
+    model: Denoiser, steps: int, spacing: str | None = None, times: Sequence[Time] | None = None
+) -> list[Time]:
+    """The falling grid to sample over, by the one rule of precedence: what the caller says (`times`, else `spacing`),
+    else what the model's folder says (`model.facts`), else linear. Raises InputError.
+    """
+    facts = getattr(model, "facts", None)
+    path = grid(model.abar, steps, spacing or (facts.spacing if facts else None) or "linear", times)
+    if times is not None or spacing is not None or not facts or not facts.last_time or len(path) < 3:
+        return path
+    return [*(t for t in path if t > facts.last_time), facts.last_time]
 
 
 def image_shape(model: Denoiser, shape: Sequence[int] | None = None) -> tuple[int, int, int]:

@@ -5,7 +5,9 @@ of distinct times that ends at 0. The network's own index is t−1; only `ddim.d
 """
 
 import math
+import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from numbers import Integral, Real
 
@@ -113,11 +115,31 @@ def _official_quadratic_times(T: int, S: int) -> list[int]:
     return sorted({int(root**2) + 1 for root in roots.tolist()})
 
 
+def _leading_times(T: int, S: int, offset: int = 0) -> list[int]:
+    """diffusers' "leading": 0-based indices i ⌊T/S⌋, all moved up by its `steps_offset`."""
+    return [T // S * i + 1 + offset for i in range(S)]
+
+
+def _trailing_times(T: int, S: int) -> list[int]:
+    """diffusers' "trailing": T, T − T/S, … rounded, halves to even. The linear grid wherever S divides T."""
+    step = (T - T / S) - T  # as numpy.arange rounds it
+    return [t for i in reversed(range(S)) if (t := round(T + i * step)) > 0]
+
+
+def _linspace_times(T: int, S: int) -> list[int]:
+    """diffusers' "linspace": S 0-based indices evenly from 0 to T−1, rounded, halves to even."""
+    return [round((T - 1) / max(S - 1, 1) * i) + 1 for i in range(S)]
+
+
 SPACINGS: dict[str, Callable[[int, int], list[int]]] = {
     "linear": _linear_times,
     "quadratic": _quadratic_times,
     "official-linear": _official_linear_times,
     "official-quadratic": _official_quadratic_times,
+    "leading": _leading_times,
+    "leading+1": partial(_leading_times, offset=1),
+    "trailing": _trailing_times,
+    "linspace": _linspace_times,
 }
 
 
@@ -125,12 +147,18 @@ def times(T: int, steps: int, spacing: str = "linear") -> list[int]:
     """The grid τ_S > … > τ_1 > τ_0 = 0 for `steps` network evaluations out of T levels (paper, section 4.2 and D.2).
 
     `linear` and `quadratic` start at T and are `steps + 1` long for every 1 ≤ steps ≤ T. The `official-` grids
-    reproduce the official code's indices exactly, and may be longer or shorter. Raises InputError.
+    reproduce the official code's indices exactly, and may be longer or shorter. `leading`, `trailing` and `linspace`
+    are diffusers'; "leading+1" is `leading` with a `steps_offset` of 1, and so on. Raises InputError.
     """
-    grid = choose("spacing", spacing, SPACINGS)
+    offset = re.fullmatch(r"leading\+(\d{1,6})", spacing)
+    table = SPACINGS if spacing in SPACINGS or not offset else {spacing: partial(_leading_times, offset=int(offset[1]))}
+    grid = choose("spacing", spacing, table)
     if not 1 <= steps <= T:
         raise InputError(f"steps must be from 1 to {T}, the model's number of noise levels; got {steps}")
-    return [*reversed(grid(T, steps)), 0]
+    found = grid(T, steps)
+    if found[-1] > T:
+        raise InputError(f"spacing {spacing} with {steps} steps begins at {found[-1]}, above the model's T of {T}")
+    return [*reversed(found), 0]
 
 
 def check_times(T: int, times: Sequence[Time]) -> list[Time]:

@@ -2,16 +2,16 @@
 
 import re
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ddim.checkpoints.saving import save
+from ddim.diffusion.facts import Facts
 from ddim.diffusion.model import Model
-from ddim.diffusion.sampling import generate
-from ddim.diffusion.schedule import grid
+from ddim.diffusion.sampling import generate, sampling_grid
 from ddim.errors import InputError
 from ddim.jobs.sampling import bar
 from ddim.networks.blocks import UNetConfig
@@ -66,12 +66,10 @@ def push(
     table = Path(metrics) if metrics else Path(source) / "table.md"
     if metrics and not table.is_file():
         raise InputError(f"{table}: no such file")
-    times = grid(model.abar, min(steps, model.T))
+    times = sampling_grid(model, min(steps, model.T))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        notes = {key: shareable(key, value) for key, value in model.facts.notes.items()}
-        data = shareable("data", model.facts.data)
-        save(replace(model, facts=replace(model.facts, source=None, data=data, notes=notes)), folder)
+        save(replace(model, facts=shareable_facts(model.facts)), folder)
         with bar("sampling", len(times) - 1, progress) as advance:
             for moment in generate(model, range(SHOWN), times, seed=seed):
                 advance()
@@ -82,14 +80,43 @@ def push(
         return upload(folder, hub_id, private)
 
 
+PATH = re.compile(  # what looks like a place on a machine: from a root, a home, a drive, a share, or here
+    r"(?<![\w/\\:.])(?:file:/+|~[\w.-]*[/\\]|\.{1,2}[/\\]|/(?=[^\s/|)])|[A-Za-z]:[/\\]|\\\\)[^|)\]\"'<>,;`\n]*"
+)
+
+
 def shareable(name: str, value: Any) -> Any:
-    """A setting, without the folders of this machine: of what is, or looks like, a path its last part alone."""
+    """A setting, without the folders of this machine: of what is, or looks like, a path its last part alone; within
+    lists and objects too.
+    """
+    if isinstance(value, dict):
+        return {without_paths(str(key)): shareable(str(key), inside) for key, inside in value.items()}
+    if isinstance(value, list | tuple):
+        return [shareable(name, inside) for inside in value]
     if not isinstance(value, str):
         return value
-    looks = value.startswith(("/", "~", ".", "\\")) or re.match(r"[A-Za-z]:[\\/]", value) or value.count("/") > 1
+    looks = (
+        value.startswith(("/", "~", ".", "\\", "file:")) or re.match(r"[A-Za-z]:[\\/]", value) or value.count("/") > 1
+    )
     if looks or (name in PATHS and Path(value.partition(":")[0]).expanduser().exists()):
         return re.split(r"[\\/]", value.rstrip("\\/"))[-1]
-    return value
+    return without_paths(value)
+
+
+def without_paths(text: str) -> str:
+    """Text with the last part alone of each path in it; a path ends at a quote, a bracket, a cell or a line."""
+
+    def name(found: re.Match) -> str:
+        path = found[0].rstrip()
+        return re.split(r"[\\/]", path.rstrip("\\/"))[-1] + found[0][len(path) :]
+
+    return PATH.sub(name, text)
+
+
+def shareable_facts(facts: Facts) -> Facts:
+    """What is known of a model, without the folders of this machine."""
+    public = {field.name: shareable(field.name, getattr(facts, field.name)) for field in fields(Facts)}
+    return Facts(**public | {"source": None, "clip": facts.clip})
 
 
 def card(model: Model, hub_id: str, source: str, steps: int, seed: int, metrics: str) -> str:
@@ -110,6 +137,7 @@ def card(model: Model, hub_id: str, source: str, steps: int, seed: int, metrics:
     opened = f'`diffusers.DDIMPipeline.from_pretrained("{hub_id}")` opens it too.\n' if plain else ""
     # As a part of the card: headings a level or two down, no figures, which may show training images, and no paths.
     measured = re.sub(r"^!\[.*\n?", "", re.sub(r"^#", "###", metrics, flags=re.MULTILINE), flags=re.MULTILINE)
+    measured = without_paths(measured)
     body = CARD.format(
         name=hub_id,
         size=f"{height}×{width} {kind}",

@@ -20,8 +20,8 @@ from torch import Tensor
 from ddim.diffusion.clipping import Clip, clipping
 from ddim.diffusion.model import Model
 from ddim.diffusion.noise import check_seed
-from ddim.diffusion.sampling import chunks, default_batch_size, generate
-from ddim.diffusion.schedule import Time, grid
+from ddim.diffusion.sampling import chunks, default_batch_size, generate, sampling_grid
+from ddim.diffusion.schedule import Time
 from ddim.diffusion.solvers import Solver, check_eta, find, noise_of, with_noise
 from ddim.diffusion.walk import Moment
 from ddim.errors import InputError
@@ -96,7 +96,7 @@ def sample_files(
     n: int = 64,
     steps: int = 50,
     eta: float | str = 0.0,
-    spacing: str = "linear",
+    spacing: str | None = None,
     seed: int = 0,
     clip: Clip | bool | None = None,
     format: Literal["png", "npz"] = "png",
@@ -116,7 +116,8 @@ def sample_files(
     if n < 1:
         raise InputError(f"n must be at least 1; got {n}")
     out, workers = Path(out), workers or processes(str(model.device))
-    path, npz = grid(model.abar, steps, spacing, times), format == "npz"
+    path, npz = sampling_grid(model, steps, spacing, times), format == "npz"
+    spacing = spacing or model.facts.spacing or "linear"
     check_eta(model.abar, path, eta, variance)
     with_noise(solver, eta, variance, iter(()))
     check_seed(seed)
@@ -128,7 +129,7 @@ def sample_files(
         **{"times": path if times is not None or path[-1] else None, "eta": eta, "clip": said(effective(model, clip))},
         **{"solver": find(solver).name, "variance": variance},
     }
-    if path[-1] and workers.is_main_process:
+    if path[-1] > model.facts.last_time and workers.is_main_process:
         warn(f"the times end at {path[-1]}, not at 0: the images will still be noisy")
     with opened(out / "sample.json", settings, batch_size, model, workers) as size:
         files = Shards(folder(out / "shards")) if npz else Pngs(out)

@@ -1,26 +1,33 @@
 """The folder that the official code trains into and samples from: `ckpt.pth` with `config.yml` beside it."""
 
-import re
 from pathlib import Path
+from typing import Any
 
 import torch
+import yaml
 
-from ddim.checkpoints.diffusers_config import beta_config
-from ddim.checkpoints.keys import to_official
+from ddim.checkpoints import keys
+from ddim.checkpoints.scheduler_config import beta_config
 from ddim.diffusion.model import Model
 from ddim.errors import InputError
 from ddim.networks.unet import UNet
 from ddim.system.files import folder, replacing
+from ddim.system.json import checked, read_text
 
 CHECKPOINT = "ckpt.pth"
 SCHEDULES = {"linear": "linear", "quad": "scaled-linear"}
-SETTINGS = {
-    "image_size": ("image_size", int),
-    "T": ("num_diffusion_timesteps", int),
-    "schedule": ("beta_schedule", SCHEDULES.get),
-    "beta_1": ("beta_start", float),
-    "beta_T": ("beta_end", float),
-    "dropout": ("dropout", float),
+SETTINGS: dict[str, tuple[str, str, Any]] = {  # ours -> theirs, with its section and kind
+    "image_size": ("data", "image_size", int),
+    "T": ("diffusion", "num_diffusion_timesteps", int),
+    "schedule": ("diffusion", "beta_schedule", str),
+    "beta_1": ("diffusion", "beta_start", float),
+    "beta_T": ("diffusion", "beta_end", float),
+    "dropout": ("model", "dropout", float),
+}
+ONLY = {  # settings of which we have one value
+    ("data", "logit_transform"): False,
+    ("data", "rescaled"): True,
+    ("model", "resamp_with_conv"): True,
 }
 CONFIG_YML = """data:
     dataset: "CUSTOM"
@@ -59,21 +66,65 @@ sampling:
 """
 
 
-def settings(path: Path) -> dict:
+class Loader(yaml.SafeLoader):
+    """Plain values only; the tags of Python objects that the official code writes are passed over, never made."""
+
+
+def _untagged(loader: Loader, tag: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    return loader.construct_scalar(node)
+
+
+Loader.add_multi_constructor("tag:yaml.org,2002:python/", _untagged)
+
+
+def settings(path: Path) -> dict[str, Any]:
     """What the `config.yml` beside a checkpoint says, by the names of `ddim.options.Options`; {} where there is none.
 
-    The official code writes tags of Python objects into it, so it is read line by line. Raises InputError.
+    Raises InputError where it is no YAML, or by field.
     """
     beside = path.with_name("config.yml")
-    if not beside.is_file():
+    if not beside.exists():
         return {}
-    said = dict(re.findall(r"^\s*(\w+):\s*([\w.+-]+)\s*$", beside.read_text(errors="replace"), re.MULTILINE))
-    if (kind := said.get("beta_schedule", "linear")) not in SCHEDULES:
-        raise InputError(f"{beside}: beta_schedule {kind} is not supported: {', '.join(SCHEDULES)}")
     try:
-        return {name: kind(said[key]) for name, (key, kind) in SETTINGS.items() if key in said}
-    except ValueError as error:
-        raise InputError(f"{beside}: a setting cannot be read ({error})") from None
+        said = yaml.load(read_text(beside, "YAML"), Loader)
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError, AttributeError, KeyError, IndexError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = " ".join(str(error).split())[:160] if str(error) else type(error).__name__
+        raise InputError(f"{beside}: cannot be read as YAML ({reason})") from None
+    if not isinstance(said, dict):
+        raise InputError(f"{beside}: not a YAML mapping")
+
+    def find(section: str, key: str) -> Any:
+        inside = said.get(section)
+        return inside.get(key) if isinstance(inside, dict) else said.get(key)
+
+    try:
+        for (section, key), value in ONLY.items():
+            if find(section, key) not in (None, value):
+                raise InputError(f"{section}.{key} {find(section, key)} is not supported: {value}")
+        found = {}
+        for name, (section, key, kind) in SETTINGS.items():
+            if (value := find(section, key)) is not None:
+                value = _number(value) if kind is float else value
+                found |= {name: checked({key: value}, {key: kind})[key]}
+        if (kind := found.get("schedule", "linear")) not in SCHEDULES:
+            raise InputError(f"beta_schedule {kind} is not supported: {', '.join(SCHEDULES)}")
+    except InputError as error:
+        raise InputError(f"{beside}: {error}") from None
+    return found | ({"schedule": SCHEDULES[kind]} if "schedule" in found else {})
+
+
+def _number(value: Any) -> Any:
+    """A number that YAML takes for a text: 1e-4, which has no point."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def save(model: Model, to: Path) -> Path:
@@ -81,15 +132,17 @@ def save(model: Model, to: Path) -> Path:
 
     The weights stand in the file twice, as trained and averaged, and are stored once.
     """
-    network = model.network
-    if not isinstance(network, UNet) or not isinstance(network.config.sample_size, int):
-        raise InputError("the official code cannot express this network: it is not a DDPM U-Net of square pictures")
-    betas = beta_config(model.abar)
+    network, betas = model.network, beta_config(model.abar)
     kind = {"linear": "linear", "scaled_linear": "quad"}.get(betas["beta_schedule"])
-    if model.predicts != "eps" or kind is None or betas["trained_betas"] is not None:
-        what = "the noise schedule" if model.predicts == "eps" else f"the objective {model.predicts}"
-        raise InputError(f"the official code cannot express {what} of this model: linear or quad, and ε only")
-    state = {key: value.detach().cpu().contiguous() for key, value in to_official(network).items()}
+    wrong = [] if isinstance(network, UNet) else [f"the network {type(network).__name__}"]
+    wrong += [] if model.predicts == "eps" else [f"the objective {model.predicts} (it has ε)"]
+    if kind is None or betas["trained_betas"] is not None:
+        wrong += ["the noise schedule (it has linear and quad)"]
+    if isinstance(network, UNet):
+        wrong += keys.beyond_official(network.config)
+    if wrong:
+        raise InputError(f"the official code cannot express {', '.join(wrong)}")
+    state = {key: value.detach().cpu().contiguous() for key, value in keys.to_official(network).items()}
     c = network.config
     attends = [c.sample_size >> i for i, kind in enumerate(c.down_block_types) if kind.startswith("Attn")]
     text = CONFIG_YML.format(

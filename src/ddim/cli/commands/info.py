@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 
 from ddim.checkpoints.options import Options
 from ddim.cli.options import ModelName, parse
+from ddim.system.messages import say
 
 EXAMPLES = (
     "ddim info digits",
@@ -26,12 +27,12 @@ def main(args: Sequence[str]) -> None:
     from ddim.checkpoints.loading import load
 
     for name, value in described(load(o.model, "cpu", **asdict(o.options))).items():
-        print(f"{name:24}{value}")
+        say(f"{name:24}{value}")
 
 
 def described(model) -> dict[str, object]:
     """What there is to say of a model, by name."""
-    from ddim.checkpoints.diffusers_config import beta_config
+    from ddim.checkpoints.scheduler_config import beta_config
 
     betas, last, facts = beta_config(model.abar), model.abar[-1], model.facts
     channels, height, width = model.shape

@@ -50,7 +50,8 @@ class Implicit(Solver):
 
 
 class Anderson:
-    """Solves x = g(x) for each row of x (N, …) by Anderson acceleration: evaluate g at `x`, `update` with its value, repeat.
+    """Solves x = g(x) for each row of x (N, …) by Anderson acceleration: evaluate g at `x`, `update` with its value,
+    repeat.
 
     The next iterate is Σ α_i g(x_i) over the last `MEMORY` iterates, with Σ α_i = 1 and ‖Σ α_i (g(x_i) − x_i)‖ least
     (Walker & Ni 2011). A residual is the root mean square of g(x) − x over a row.
