@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.diffusion import noise, process, schedule
     from ddim.diffusion.clipping import Clip
     from ddim.diffusion.facts import Facts
+    from ddim.diffusion.guidance import guided
     from ddim.diffusion.interpolation import interpolate, interpolate_ddpm, slerp, slerp_grid
     from ddim.diffusion.latents import decode, encode
     from ddim.diffusion.model import Model
@@ -44,6 +45,7 @@ _HOMES = {
     "process": "diffusion.process",
     "schedule": "diffusion.schedule",
     "Clip": "diffusion.clipping",
+    "guided": "diffusion.guidance",
     "interpolate": "diffusion.interpolation",
     "interpolate_ddpm": "diffusion.interpolation",
     "slerp": "diffusion.interpolation",

@@ -207,7 +207,7 @@ def test_webdataset_shards():
     assert [found.name(i) for i in range(len(found))] == [
         "set/0000.tar/0.png", "set/0000.tar/1.webp", "set/0001.tar/2.png", "set/0001.tar/3.png",
     ]  # fmt: skip
-    assert found.ignored == {".cls": 1, ".json": 1}
+    assert found.ignored == {".json": 1}
     with pytest.raises(InputError, match=r"set/0000\.tar/1\.webp: not a readable image"):
         found[1]
     assert np.array_equal(read("set/0001.tar"), images[2:])

@@ -28,7 +28,6 @@ ONLY = {
     "mid_block_type": ("UNetMidBlock2D",),
     "act_fn": ("silu", "swish"),
     "class_embed_type": (None,),
-    "num_class_embeds": (None,),
     "resnet_time_scale_shift": ("default", "scale_shift"),
     "downsample_type": ("conv", "resnet"),
     "upsample_type": ("conv", "resnet"),
@@ -37,10 +36,7 @@ IGNORED = {  # only a learned time embedding reads the first; the others belong 
     "num_train_timesteps", "decay", "min_decay", "inv_gamma", "power", "optimization_step", "update_after_step",
     "use_ema_warmup",
 }  # fmt: skip
-WHY = {
-    "num_class_embeds": "networks that are told a class are not supported",
-    "class_embed_type": "networks that are told a class are not supported",
-}
+WHY = {"class_embed_type": "classes are known by a table of embeddings alone (null, with num_class_embeds)"}
 RANGES: dict[str, tuple[float, float]] = {  # the least and the most of each number
     "sample_size": (1, 2048),
     "layers_per_block": (1, 32),
@@ -53,6 +49,7 @@ RANGES: dict[str, tuple[float, float]] = {  # the least and the most of each num
     "mid_block_scale_factor": (1e-6, 1e6),
     "attn_norm_num_groups": (1, 2**14),
     "time_embedding_dim": (1, 2**16),
+    "num_class_embeds": (1, 2**20),
     "num_heads": (1, 2**14),
     "time_scale": (1e-9, 1e9),
     "patch": (1, 64),
@@ -161,9 +158,11 @@ def try_out(network: torch.nn.Module) -> None:
     """Raise InputError unless a network on the meta device takes an image of its own size and gives one back."""
     c = network.config
     size = c.sample_size if isinstance(c.sample_size, int) else c.sample_size[0]
-    x = torch.empty(1, c.in_channels, size, size, device="meta")
+    x, told = torch.empty(1, c.in_channels, size, size, device="meta"), [torch.zeros(1, device="meta")]
+    if getattr(c, "num_class_embeds", None):
+        told.append(torch.zeros(1, dtype=torch.long, device="meta"))
     try:
-        out = network.eval()(x, torch.zeros(1, device="meta"))
+        out = network.eval()(x, *told)
     except Exception as error:  # whatever layers say that do not fit together
         reason = (str(error) or type(error).__name__).splitlines()[0][:160]
         raise InputError(f"this network cannot run ({reason})") from None

@@ -43,6 +43,7 @@ OFFICIAL = {
 IMPROVED = {
     r"^time_embedding\.linear_1": "time_embed.0",
     r"^time_embedding\.linear_2": "time_embed.2",
+    r"^class_embedding": "label_emb",
     r"^conv_in": "input_blocks.0.0",
     r"^conv_norm_out": "out.0",
     r"^conv_out": "out.2",
@@ -185,6 +186,7 @@ def improved_config(state: State) -> dict:
         "downsample_padding": 1,
         "resnet_time_scale_shift": "scale_shift" if modulates else "default",
         "attn_norm_num_groups": 32 if modulates else None,
+        "num_class_embeds": len(state["label_emb.weight"]) if "label_emb.weight" in state else None,
         "downsample_type": "resnet" if resnet else "conv",
         "upsample_type": "resnet" if resnet else "conv",
     }

@@ -10,7 +10,7 @@ from ddim.system.json import conforms, fields_of
 
 KINDS = {  # what the file keeps, and the type that a value must have
     "source": str, "layout": str, "preset": str, "data": str, "steps": int, "images": int, "averaged": bool,
-    "spacing": str, "last_time": int, "assumed": dict,
+    "classes": tuple[str, ...], "spacing": str, "last_time": int, "assumed": dict,
 }  # fmt: skip
 OF_WEIGHTS = ("steps", "images")  # what changes whenever training writes its weights, and so is kept within their file
 
@@ -31,8 +31,10 @@ def facts_of(record: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     notes = {name: value for name, value in record.items() if name != "version"}
     for name, kind in KINDS.items():
-        if name in notes and conforms(notes[name], kind):
-            found[name] = notes.pop(name)
+        value = tuple(notes[name]) if isinstance(notes.get(name), list) else notes.get(name)
+        if name in notes and conforms(value, kind):
+            found[name] = value
+            del notes[name]
     if found.get("last_time", 0) not in (0, 1):
         notes["last_time"] = found.pop("last_time")
     clip = notes.get("clip", True if notes.get("clip_sample") is True else None)  # the latter in folders of before 0.2

@@ -32,6 +32,8 @@ def save(model: Model, to: str | Path, dtype: torch.dtype = torch.float32) -> Pa
     plain = type(c) is UNetConfig
     name = "UNet2DModel" if plain else type(model.network).__name__
     config = {"_class_name": name, "_diffusers_version": "0.35.0", **asdict(c)}
+    if config.get("num_class_embeds", 0) is None:
+        del config["num_class_embeds"]  # diffusers' default: what knows no classes is the same bytes as ever
     pipeline = {
         "_class_name": "DDIMPipeline",
         "_diffusers_version": "0.35.0",

@@ -5,6 +5,7 @@ Equation numbers are those of Song, Meng & Ermon 2020 (arXiv 2010.02502). Nothin
 
 from ddim.diffusion.clipping import Clip, Clipped, clipping
 from ddim.diffusion.facts import Facts
+from ddim.diffusion.guidance import Labelled, guided
 from ddim.diffusion.interpolation import interpolate, interpolate_ddpm, slerp, slerp_grid
 from ddim.diffusion.latents import decode, encode
 from ddim.diffusion.model import Denoiser, Model
@@ -14,6 +15,7 @@ from ddim.diffusion.solvers import SOLVERS, Solver, multistep
 from ddim.diffusion.walk import Moment, walk
 
 __all__ = [
-    "SOLVERS", "Clip", "Clipped", "Denoiser", "Facts", "Model", "Moment", "Prediction", "Solver", "clipping", "decode",
-    "encode", "generate", "interpolate", "interpolate_ddpm", "multistep", "sample", "slerp", "slerp_grid", "walk",
+    "SOLVERS", "Clip", "Clipped", "Denoiser", "Facts", "Labelled", "Model", "Moment", "Prediction", "Solver",
+    "clipping", "decode", "encode", "generate", "guided", "interpolate", "interpolate_ddpm", "multistep", "sample",
+    "slerp", "slerp_grid", "walk",
 ]  # fmt: skip

@@ -14,6 +14,7 @@ class Facts:
     layout: str | None = None  # of a foreign file: whose code wrote it
     preset: str | None = None  # the training preset
     data: str | None = None  # the images that it was trained on, as `--data` names them
+    classes: tuple[str, ...] | None = None  # the names of its classes, by their number
     steps: int | None = None  # optimiser steps that it was trained for
     images: int | None = None  # images that it was trained on, repeats counted
     averaged: bool | None = None  # whether its weights are the moving average of training

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ddim.diffusion.facts import Facts
 from ddim.diffusion.process import Prediction, from_eps, from_v, from_x0
 from ddim.diffusion.schedule import Time, check_time, level
-from ddim.errors import choose
+from ddim.errors import InputError, choose
 
 PARAMETRISATIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Prediction]] = {
     "eps": from_eps,
@@ -35,7 +35,8 @@ class Denoiser(Protocol):
 class Model:
     """A trained network with its noise schedule.
 
-    network: (x (N, C, H, W), index (N,)) -> (N, ≥C, H, W); channels past C (a learned variance) are dropped.
+    network: (x (N, C, H, W), index (N,)) -> (N, ≥C, H, W); channels past C (a learned variance) are dropped. One with
+    classes is told a label (N,) too.
     abar: (T+1,) float64, on the CPU.  shape: (C, H, W).  predicts: "eps", "x0" or "v".
     """
 
@@ -80,21 +81,41 @@ class Model:
             digest.update(value.detach().float().cpu().contiguous().numpy())
         return digest.hexdigest()[:16]
 
+    @property
+    def embeddings(self) -> int:
+        """How many labels its network knows, one that stands for no class included; 0 where it knows none."""
+        return getattr(getattr(self.network, "config", None), "num_class_embeds", None) or 0
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of its classes by their number, their numbers where it has no names; empty where it has none."""
+        names = self.facts.classes or ()
+        if self.embeddings and len(names) in (self.embeddings - 1, self.embeddings):
+            return names
+        return tuple(map(str, range(self.embeddings)))
+
+    @property
+    def null_label(self) -> int | None:
+        """The label that stands for no class, the last one, where it was trained with such a label."""
+        return len(self.classes) if len(self.classes) < self.embeddings else None
+
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> "Model":
         """Move the network to a device, or into a precision, in place, and return the model."""
         self.network.to(device=device, dtype=dtype)
         return self
 
-    def __call__(self, x: Tensor, t: Time) -> Prediction:
+    def __call__(self, x: Tensor, t: Time, labels: Tensor | None = None) -> Prediction:
         """What the network believes of x (N, C, H, W), any float dtype, at time t. Same dtype and device as x.
 
-        t: from 0 to T, whole or between (see `ddim.schedule.level`), or (N,) for a time per image. Raises InputError.
+        t: from 0 to T, whole or between (see `ddim.schedule.level`), or (N,) for a time per image.
+        labels: (N,) int64, the classes of the images; by default no class. Raises InputError.
         Below t = 1 there is no network index: the one of t = 1 is asked, and at t = 0 an x0-network's answer is turned
         into ε at level 1, since ε has no meaning at ᾱ = 1.
         """
         t = check_time(self.T, t)
         weight = next(self.network.parameters())
-        out = self.network(x.to(weight.dtype), network_index(t, x))[:, : x.shape[1]].to(x.dtype)
+        told = (network_index(t, x), *self._told(x, labels))
+        out = self.network(x.to(weight.dtype), *told)[:, : x.shape[1]].to(x.dtype)
         here = level(self.abar, t, x)
         asked = level(self.abar, at_least_1(t), x) if self.predicts == "x0" else here
         prediction = PARAMETRISATIONS[self.predicts](x, out, asked)
@@ -102,6 +123,26 @@ class Model:
             x0, eps = torch.where(here == 1, x, prediction.x0), prediction.eps
             return Prediction(x0.to(x.dtype), eps.to(x.dtype), here)
         return Prediction(x, prediction.eps, here) if t == 0 else prediction
+
+    def _told(self, x: Tensor, labels: Tensor | None) -> tuple[Tensor, ...]:
+        """What the network is told of the classes of x: nothing, or labels (N,), by default the one of no class."""
+        if not self.embeddings:
+            if labels is not None:
+                raise InputError("this model knows no classes: give no label")
+            return ()
+        if labels is None:
+            if self.null_label is None:
+                raise InputError(f"this model makes images of a class only: give a label, {numbered(self.classes)}")
+            labels = torch.full((len(x),), self.null_label, device=x.device)
+        return (labels,)
+
+
+def numbered(classes: tuple[str, ...]) -> str:
+    """Classes in words: their names, a few where they are many, or their numbers where these are all there is."""
+    if classes == tuple(map(str, range(len(classes)))):
+        return f"a number from 0 to {len(classes) - 1}"
+    rest = f" … ({len(classes)} in all)" if len(classes) > 12 else ""
+    return f"one of {', '.join(classes[:12])}{rest}"
 
 
 def network_index(t: Time, x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ddim.diffusion.clipping import Clip, clipping
+from ddim.diffusion.guidance import Label, guided, labels_of
 from ddim.diffusion.model import Denoiser
 from ddim.diffusion.noise import check_seed, draws, normal
 from ddim.diffusion.schedule import Time, grid
@@ -28,17 +29,19 @@ def generate(
     solver: str | Solver = "ddim",
     variance: str = "small",
     shape: Sequence[int] | None = None,
+    label: Label | None = None,
+    guidance: float = 1.0,
 ) -> Iterator[Moment]:
     """Walk one batch, the images numbered `indices` of `seed`, down `times`: see `ddim.walk`.
 
     x: their starting noise (N, C, H, W), by default draw 0 of each image's own stream. The noise of step i is draw i,
-    whatever x. The rest as for `sample`.
+    whatever x. label: for all, or one an image. The rest as for `sample`.
     """
     check_eta(model.abar, times, eta, variance)
     device = getattr(model, "device", "cpu")
     x = (normal(seed, indices, image_shape(model, shape)) if x is None else x).to(device)
     chosen = with_noise(solver, eta, variance, draws(seed, indices, x.shape[1:], like=x))
-    return walk(clipping(model, clip), x, times, chosen)
+    return walk(clipping(guided(model, label, guidance), clip), x, times, chosen)
 
 
 @torch.no_grad()
@@ -57,6 +60,8 @@ def sample(
     variance: str = "small",
     shape: tuple[int, int, int] | None = None,
     progress: bool = False,
+    label: Label | None = None,
+    guidance: float = 1.0,
 ) -> Tensor:
     """n images, (n, C, H, W) in [−1, 1], on the CPU. Image k of a seed is the same whatever `batch_size`.
 
@@ -66,7 +71,9 @@ def sample(
     eta: 0 is DDIM, 1 is DDPM.  variance: "small" is σ(η), "large" is σ̂ of DDPM; eta="hat" means both at once.
     noise: x at the first time, (n, C, H, W), instead of the seed's own; the images have its dtype, else float32.
     clip: clamp each x̂_0, by default as the model's folder says: see `ddim.diffusion.clipping`.
-    solver: a name of `ddim.SOLVERS`, or a value.  progress: show a bar. Raises InputError.
+    solver: a name of `ddim.SOLVERS`, or a value.  progress: show a bar.
+    label: the class of the images, where the model knows classes: a number or a name; a sequence or a tensor of n; or
+    "all", the classes in turn. By default no class.  guidance: see `ddim.guided`. Raises InputError.
     """
     if noise is not None:
         n = len(noise)
@@ -75,13 +82,15 @@ def sample(
     shape = image_shape(model, shape if noise is None else noise.shape[1:])
     check_seed(seed)
     path = sampling_grid(model, steps, spacing, times)
+    labels = None if label is None else labels_of(model, label, n)
     batches = list(chunks(n, default_batch_size(model, shape) if batch_size is None else batch_size))
     made = []
     bar = progress_bar("sampling", n * (len(path) - 1), "image step") if progress else nullcontext(lambda n: None)
     with bar as advance:
         for indices in batches:
             x = None if noise is None else noise[indices.start : indices.stop]
-            for moment in generate(model, indices, path, eta, seed, x, clip, solver, variance, shape):
+            told = None if labels is None else labels[indices.start : indices.stop]
+            for moment in generate(model, indices, path, eta, seed, x, clip, solver, variance, shape, told, guidance):
                 advance(len(indices))
             made.append(moment.x.clamp(-1, 1).cpu())
     return torch.cat(made)

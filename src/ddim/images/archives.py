@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -18,8 +19,12 @@ import numpy as np
 from ddim.errors import InputError
 from ddim.images.files import identity_of, is_resource, unreadable
 from ddim.images.image_set import ArrayImages, ImageSet
+from ddim.images.labels import Labels, by_number
 
 CELEBA_CROP = (25, 57, 153, 185)  # centre (89, 121) ± 64 of 178×218: left, upper, right, lower
+# The classes of both, in the order of their numbers.
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+STL10 = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
 # Data set -> split -> the names of its files. The first split that is there is what an unnamed one means.
 FILES = {
     "CIFAR-10": {"train": r"data_batch_\d\.bin", "test": r"test_batch\.bin"},
@@ -40,8 +45,9 @@ def published(path: Path, split: str, size: int, channels: int) -> ImageSet | No
         raise unreadable(path, "an archive", error) from None
     if found is None:
         return None
-    images, files, name = found
-    made = ArrayImages(str(path), images, identity_of(files) + split, size, channels)
+    images, parts, name = found
+    identity, labels = identity_of([part.file for part in parts]) + split, partial(_labels, path, name, parts)
+    made = ArrayImages(str(path), images, identity, size, channels, labels)
     made.published_as = name
     return made
 
@@ -60,7 +66,7 @@ class Part:
         return PurePosixPath(self.member.name if self.member else self.file.name).name
 
 
-def _records(path: Path, split: str) -> tuple[np.ndarray, list[Path], str] | None:
+def _records(path: Path, split: str) -> tuple[np.ndarray, list[Part], str] | None:
     """The images (N, H, W, 3) uint8 of a CIFAR-10 or STL-10 archive, folder or file, and the files they lie in."""
     parts = _parts(path)
     for name, patterns in FILES.items():
@@ -71,8 +77,19 @@ def _records(path: Path, split: str) -> tuple[np.ndarray, list[Path], str] | Non
                     _check(part, record, limit)
                 images = [form(raw.reshape(-1, record)) for raw in _read(chosen)]
                 whole = images[0] if len(images) == 1 else np.concatenate(images)  # one alone stays a memory map
-                return whole, [part.file for part in chosen], name
+                return whole, chosen, name
     return None
+
+
+def _labels(path: Path, name: str, chosen: list[Part]) -> Labels | None:
+    """The labels of a data set: the first byte of each record of CIFAR-10; files of their own, from 1, of STL-10."""
+    if name == "CIFAR-10":
+        record = FORMS[name][0]
+        return by_number(np.concatenate([raw.reshape(-1, record)[:, 0] for raw in _read(chosen)]), CIFAR10)
+    beside = path.parent if path.is_file() and path.suffix == ".bin" else path
+    wanted = {part.name.replace("_X", "_y") for part in chosen}
+    found = [part for part in _parts(beside) if part.name in wanted]
+    return by_number(np.concatenate([*_read(found)]).astype(np.int64) - 1, STL10) if found else None
 
 
 def _parts(path: Path) -> list[Part]:

@@ -5,6 +5,7 @@ import math
 import re
 import struct
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from ddim.errors import InputError
 from ddim.images.files import identity_of, unreadable
 from ddim.images.image_set import ArrayImages
+from ddim.images.labels import NAMES, Labels, by_name, by_number
 
 UNPACKED = 2**32  # bytes of a compressed array that are unpacked to memory
 IDX = {
@@ -24,8 +26,9 @@ def digits(size: int, channels: int) -> ArrayImages:
     """scikit-learn's 1,797 real handwritten digits, 8×8 with 17 grey levels."""
     from sklearn.datasets import load_digits
 
-    images = np.rint(load_digits().images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8)
-    return ArrayImages("digits", images, "", size, channels)
+    held = load_digits()
+    images = np.rint(held.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8)
+    return ArrayImages("digits", images, "", size, channels, partial(by_number, held.target))
 
 
 def array(path: Path, column: str, size: int, channels: int) -> ArrayImages:
@@ -38,7 +41,8 @@ def array(path: Path, column: str, size: int, channels: int) -> ArrayImages:
     except Exception as error:
         raise unreadable(path, "a NumPy file", error) from None
     identity = f"{identity_of([path])} {column}"
-    return ArrayImages(str(path), channels_last(images), identity, size, channels)
+    labels = partial(_labels_of_npz, path, column) if path.suffix.lower() == ".npz" else None
+    return ArrayImages(str(path), channels_last(images), identity, size, channels, labels)
 
 
 def is_images(shape: tuple[int, ...], dtype: np.dtype) -> bool:
@@ -65,7 +69,7 @@ def _npz(path: Path, column: str) -> np.ndarray:
         heads = {m.filename.removesuffix(".npy"): (m, *_head(archive, m)) for m in archive.infolist()}
         images = [name for name, (_, shape, dtype, _) in heads.items() if is_images(shape, dtype)]
         names = ", ".join(f"{name} {_form(shape, dtype)}" for name, (_, shape, dtype, _) in heads.items())
-        column = column or ("arr_0" if "arr_0" in images else images[0] if len(images) == 1 else "")
+        column = column or _column_of(images)
         if not column and images:
             raise InputError(
                 f"{path}: several arrays hold images; name one as {path}#{images[0]}; its keys are {names}"
@@ -83,6 +87,32 @@ def _npz(path: Path, column: str) -> np.ndarray:
             )
         with archive.open(member) as file:
             return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _column_of(images: list[str]) -> str:
+    """The array of an .npz to take, of those of images; empty where it is not clear."""
+    return "arr_0" if "arr_0" in images else images[0] if len(images) == 1 else ""
+
+
+def _labels_of_npz(path: Path, column: str) -> Labels | None:
+    """The labels beside the images of an .npz: arr_1 beside arr_0, as samplers write them, y_train beside x_train,
+    train_labels beside train_images, or the only array that is named as labels are. (N,) or (N, 1) numbers or names.
+    """
+    with zipfile.ZipFile(path) as archive:
+        heads = {m.filename.removesuffix(".npy"): (m, *_head(archive, m)) for m in archive.infolist()}
+        column = column or _column_of([name for name, (_, shape, dtype, _) in heads.items() if is_images(shape, dtype)])
+        partners = [re.sub(r"^x(?=$|_)", "y", column), column.replace("images", "labels"), "arr_1"]
+        partners += [*NAMES] if column != "arr_0" or "arr_1" not in heads else []
+        for name in partners:
+            if name == column or name not in heads:
+                continue
+            member, shape, dtype, _ = heads[name]
+            n = heads[column][1][0]
+            if shape in ((n,), (n, 1)) and dtype.kind in "iuU":
+                with archive.open(member) as file:
+                    values = np.lib.format.read_array(file, allow_pickle=False).reshape(-1)
+                return by_name(values.tolist()) if dtype.kind == "U" else by_number(values)
+    return None
 
 
 def _head(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype, bool]:
@@ -126,7 +156,8 @@ def idx(path: Path, split: str, size: int, channels: int) -> ArrayImages | None:
         images = _idx(file)
     except Exception as error:
         raise unreadable(file, "an idx file of images", error) from None
-    return ArrayImages(str(file), channels_last(images), identity_of([file]), size, channels)
+    identity, labels = identity_of([file]), partial(_labels_of_idx, file)
+    return ArrayImages(str(file), channels_last(images), identity, size, channels, labels)
 
 
 def patterns_of(file: Path) -> str:
@@ -134,13 +165,25 @@ def patterns_of(file: Path) -> str:
     return next(pattern for pattern in IDX.values() if re.fullmatch(pattern, file.name))
 
 
-def _idx(path: Path) -> np.ndarray:
+def _labels_of_idx(file: Path) -> Labels | None:
+    """The labels in the idx file beside one of images, packed or not."""
+    name = re.sub(r"idx[34]-ubyte(\.gz)?$", "idx1-ubyte", file.name.replace("images", "labels"))
+    for path in (file.with_name(name), file.with_name(f"{name}.gz")):
+        if path.is_file():
+            try:
+                return by_number(_idx(path, (1,)))
+            except Exception as error:
+                raise unreadable(path, "an idx file of labels", error) from None
+    return None
+
+
+def _idx(path: Path, expected: tuple[int, ...] = (3, 4)) -> np.ndarray:
     """Two zero bytes, 8 for bytes, the number of axes, each axis in four bytes, big-endian; then the bytes."""
     packed = path.suffix == ".gz"
     with (gzip.open if packed else open)(path, "rb") as file:
         zeros, kind, axes = struct.unpack(">HBB", file.read(4))
-        if zeros or kind != 8 or axes not in (3, 4):
-            raise ValueError("its head is not that of images")
+        if zeros or kind != 8 or axes not in expected:
+            raise ValueError(f"its head is not that of {'labels' if expected == (1,) else 'images'}")
         shape = struct.unpack(f">{axes}I", file.read(4 * axes))
         count, offset = math.prod(shape), 4 + 4 * axes
         if not packed:

@@ -30,16 +30,20 @@ class Guarded(Dataset):
     def __init__(self, images: ImageSet):
         self.images = images
 
-    def __getitem__(self, i: int) -> Tensor | InputError:
+    def __getitem__(self, i: int) -> tuple[Tensor, int] | InputError:
         try:
-            return self.images[i]
+            return self.images.good(i)
         except InputError as error:
             return error
 
 
-def stack(items: Sequence[Tensor | InputError]) -> Tensor | InputError:
-    """(B, C, H, W), or the first refusal."""
-    return next((item for item in items if isinstance(item, InputError)), None) or torch.stack(items)
+def stack(items: Sequence[tuple[Tensor, int] | InputError]) -> tuple[Tensor, Tensor] | InputError:
+    """Images (B, C, H, W) and their numbers (B,), or the first refusal."""
+    for item in items:
+        if isinstance(item, InputError):
+            return item
+    images, numbers = zip(*items, strict=True)
+    return torch.stack(images), torch.tensor(numbers)
 
 
 def batches(images: Tensor | ImageSet, index: Iterator[Sequence[int]], workers: int = 0) -> Iterator[Tensor]:
@@ -47,12 +51,19 @@ def batches(images: Tensor | ImageSet, index: Iterator[Sequence[int]], workers: 
 
     Raises InputError on a broken image, and where a process ends before its time.
     """
+    return (found for found, _ in numbered(images, index, workers))
+
+
+def numbered(
+    images: Tensor | ImageSet, index: Iterator[Sequence[int]], workers: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same, with the numbers (B,) of the images: another's where a broken one is passed over."""
     if isinstance(images, Tensor):
-        return (images[i] for i in index)
+        return ((images[i], torch.tensor(i)) for i in index)
     return decoded(DataLoader(Guarded(images), batch_sampler=index, num_workers=workers, collate_fn=stack))
 
 
-def decoded(loader: DataLoader) -> Iterator[Tensor]:
+def decoded(loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches of a loader; a refusal among them is raised."""
     try:
         for batch in loader:

@@ -13,6 +13,7 @@ from PIL import Image
 from ddim.errors import InputError
 from ddim.images.files import check_encoded, identity_of, is_image, is_resource, kind_of, opened, unreadable
 from ddim.images.image_set import ImageSet
+from ddim.images.labels import Labels, by_folder, by_number
 
 LMDB_MAGIC = 0xBEEFC0DE
 DATABASES: dict[str, Any] = {}  # open ones by their real paths: the library opens each only once in a process
@@ -55,6 +56,9 @@ class Zip(ImageSet):
     def identity(self) -> str:
         return identity_of([self.path])
 
+    def find_labels(self) -> Labels | None:
+        return by_folder(self.names)
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -71,6 +75,7 @@ class Tar(ImageSet):
         super().__init__(size, channels, skip_broken)
         self.paths = list(paths)
         self.members: list[tuple[int, str, int, int]] = []  # number of the file, name, offset, size
+        self.classes: dict[tuple[int, str], int] = {}  # number of the file, key of the example: its class
         for k, path in enumerate(self.paths):
             try:
                 with tarfile.open(path, "r:") as archive:
@@ -97,7 +102,11 @@ class Tar(ImageSet):
         for member in archive:
             if not member.isfile() or is_resource(member.name):
                 continue
-            if not is_image(member.name):
+            if member.name.endswith(".cls") and member.size < 20:
+                number = archive.extractfile(member).read().strip()
+                if number.isdigit():
+                    self.classes[k, _split(member.name)[0]] = int(number)
+            elif not is_image(member.name):
                 self.ignored[kind_of(member.name)] += 1
             elif member.offset_data + member.size > end:
                 raise ValueError(f"{member.name} ends behind the file's end")
@@ -114,6 +123,12 @@ class Tar(ImageSet):
     def name(self, i: int) -> str:
         k, name, _, _ = self.members[i]
         return f"{self.paths[k]}/{name}"
+
+    def find_labels(self) -> Labels | None:
+        """The numbers in the `.cls` beside the images of a webdataset, else the folders."""
+        if not self.classes:
+            return by_folder([name for _, name, _, _ in self.members])
+        return by_number([self.classes.get((k, _split(name)[0])) for k, name, _, _ in self.members])
 
     def identity(self) -> str:
         return identity_of(self.paths) + (_split(self.members[0][1])[1] if self.members else "")

@@ -3,8 +3,9 @@
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 
 import numpy as np
 from PIL import Image
@@ -13,6 +14,7 @@ from torch.utils.data import Dataset
 
 from ddim.errors import InputError
 from ddim.images.files import one_line
+from ddim.images.labels import Labels
 from ddim.images.pixels import fit
 
 
@@ -59,6 +61,15 @@ class ImageSet(Dataset):
         """A text that changes when the images do; empty where they are too few to be worth a cache."""
         raise NotImplementedError
 
+    def find_labels(self) -> Labels | None:
+        """The classes of the images; None where nothing tells them."""
+        return None
+
+    @cached_property
+    def labels(self) -> Labels | None:
+        """The same, looked for when first asked for."""
+        return self.find_labels()
+
     def __len__(self) -> int:
         raise NotImplementedError
 
@@ -101,18 +112,30 @@ class ImageSet(Dataset):
 
     def __getitem__(self, i: int) -> Tensor:
         """(C, H, W) uint8. With `skip_broken`, a broken image's place is taken by the next good one."""
-        for j in range(len(self)):
-            if (image := self.decode((i + j) % len(self))) is not None:
-                return image
+        return self.good(i)[0]
+
+    def good(self, i: int) -> tuple[Tensor, int]:
+        """The same, and the number of the image that it is."""
+        for j in range(i, i + len(self)):
+            if (image := self.decode(j % len(self))) is not None:
+                return image, j % len(self)
         raise InputError(f"{self.name(i)}: no image here can be read")
 
 
 class ArrayImages(ImageSet):
     """Images that lie in memory, or in a memory map, as (N, H, W, C) or (N, H, W) uint8."""
 
-    def __init__(self, source: str, images: np.ndarray, identity: str, size: int, channels: int):
+    def __init__(
+        self,
+        source: str,
+        images: np.ndarray,
+        identity: str,
+        size: int,
+        channels: int,
+        labels: Callable[[], Labels | None] | None = None,
+    ):
         super().__init__(size, channels)
-        self.source, self.images, self.about = source, images, identity
+        self.source, self.images, self.about, self.read_labels = source, images, identity, labels
         if not len(images):
             raise InputError(f"{source}: holds no images")
 
@@ -121,6 +144,12 @@ class ArrayImages(ImageSet):
 
     def name(self, i: int) -> str:
         return f"{self.source}, image {i}"
+
+    def find_labels(self) -> Labels | None:
+        found = self.read_labels and self.read_labels()
+        if found and len(found.numbers) != len(self.images):
+            raise InputError(f"{self.source}: has {len(found.numbers):,} labels for {len(self.images):,} images")
+        return found
 
     def identity(self) -> str:
         return self.about

@@ -14,6 +14,7 @@ from ddim.images.arrays import array, digits, idx
 from ddim.images.containers import Lmdb, Tar, Zip
 from ddim.images.files import files_below, identity_of, is_image, kind_of, one_line
 from ddim.images.image_set import ImageSet
+from ddim.images.labels import Labels, by_folder
 from ddim.images.tables import Table, has_shards, hub, parquet
 
 __all__ = ["Folder", "Table", "find"]
@@ -43,6 +44,9 @@ class Folder(ImageSet):
 
     def identity(self) -> str:
         return identity_of(self.files)
+
+    def find_labels(self) -> Labels | None:
+        return by_folder([path.relative_to(self.root).as_posix() for path in self.files])
 
     def __len__(self) -> int:
         return len(self.files)

@@ -11,6 +11,7 @@ from PIL import Image
 from ddim.errors import InputError
 from ddim.images.files import files_below, one_line, opened
 from ddim.images.image_set import ImageSet
+from ddim.images.labels import NAMES, Labels, by_name, by_number
 from ddim.system.messages import warn
 
 SHARD = re.compile(r"(?:(?P<split>[\w.]+)-)?(?P<number>\d{5})-of-(?P<count>\d{5})(?:-[0-9a-f]+)?")
@@ -32,6 +33,8 @@ class Table(ImageSet):
         if len(columns) > 1:
             raise InputError(f"{source}: columns {', '.join(columns)} hold images; name one as {source}#{columns[0]}")
         (self.column,) = columns
+        label = next((name for name in NAMES if name in table.column_names and name != self.column), None)
+        self.told = table.select_columns([label]) if label else None
         try:
             self.table = table.select_columns([self.column]).cast_column(self.column, ImageColumn(decode=False))
         except Exception as error:  # what the library does not take for a column of images
@@ -51,6 +54,18 @@ class Table(ImageSet):
 
     def name(self, i: int) -> str:
         return f"{self.source}, row {i}"
+
+    def find_labels(self) -> Labels | None:
+        """The column of labels: the library's ClassLabel with its names, numbers or names."""
+        if self.told is None:
+            return None
+        ((name, feature),) = self.told.features.items()
+        values, kind = self.told[name][:], getattr(feature, "dtype", "")
+        if kind in ("string", "large_string"):
+            return by_name(values)
+        if kind == "bool":
+            return by_name([None if value is None else str(value).lower() for value in values])
+        return by_number(values, getattr(feature, "names", None)) if "int" in kind else None
 
     def identity(self) -> str:
         return f"{self.source} {self.table._fingerprint}"

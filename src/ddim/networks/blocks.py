@@ -42,6 +42,7 @@ class UNetConfig:
     downsample_type: str = "conv"  # of the blocks with attention; "resnet" resamples within a residual block
     upsample_type: str = "conv"
     time_embedding_dim: int | None = None
+    num_class_embeds: int | None = None  # rows of its table of class embeddings
 
     num_heads: ClassVar[int | None] = None
     time_scale: ClassVar[float] = 1.0

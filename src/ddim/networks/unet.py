@@ -98,6 +98,7 @@ class Mid(nn.Module):
 class UNet(nn.Module):
     """(x, index) -> (N, out_channels, H, W), for x (N, in_channels, H, W) and the network's time index t−1, shape (N,).
 
+    With a table of class embeddings it is (x, index, labels): the labels (N,) int64 are rows of the table.
     H and W must be divisible by `patch`, and then by 2 once per resolution but the last.
     """
 
@@ -128,10 +129,12 @@ class UNet(nn.Module):
         self.conv_norm_out = GroupNorm(c.norm_num_groups, widths[0], c.norm_eps)
         self.conv_out = nn.Conv2d(widths[0], c.out_channels * c.patch**2, 3, padding=1)
         self.apply(_ddpm_init)
+        # Drawn after all else, so that the other weights of a seed are those of the network without classes.
+        self.class_embedding = nn.Embedding(c.num_class_embeds, temb) if c.num_class_embeds else None
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor, index: Tensor) -> Tensor:
-        x, temb = self.enter(x, index)
+    def forward(self, x: Tensor, index: Tensor, labels: Tensor | None = None) -> Tensor:
+        x, temb = self.enter(x, index, labels)
         skips = [x]
         for block in self.down_blocks:
             x = block(x, temb, skips)
@@ -140,8 +143,9 @@ class UNet(nn.Module):
             x = block(x, temb, skips)
         return self.leave(x)
 
-    def enter(self, x: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """What the blocks work on: features of the images and of their times, (N, width, H', W') and (N, temb)."""
+    def enter(self, x: Tensor, index: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What the blocks work on: features of the images, and of their times and classes, (N, width, H', W') and
+        (N, temb)."""
         c = self.config
         x = F.pixel_unshuffle(x, c.patch) if c.patch > 1 else x  # (N, C·patch², H', W')
         x = x.contiguous(memory_format=torch.channels_last)
@@ -149,8 +153,10 @@ class UNet(nn.Module):
         embedding = sinusoid(
             index * c.time_scale, c.block_out_channels[0], c.flip_sin_to_cos, c.freq_shift
         )  # (N, width) float32
-        temb = F.silu(self.time_embedding(embedding.to(x.dtype)))  # (N, temb); each resnet wants it activated
-        return self.conv_in(x), temb
+        temb = self.time_embedding(embedding.to(x.dtype))  # (N, temb)
+        if self.class_embedding is not None:
+            temb = temb + self.class_embedding(labels)
+        return self.conv_in(x), F.silu(temb)  # each resnet wants it activated
 
     def leave(self, x: Tensor) -> Tensor:
         x = self.conv_out(silu(self.conv_norm_out(x)))

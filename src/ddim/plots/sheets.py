@@ -77,6 +77,12 @@ def rows(
     return sheet
 
 
+def by_class(images: Tensor, labels: Tensor, classes: Sequence[str]) -> Image.Image:
+    """(N, C, H, W), of the classes `labels` (N,), as one sheet: a row a class, with its name before it."""
+    shown = labels.unique().tolist()
+    return rows([images[labels == label] for label in shown], [classes[label] for label in shown])
+
+
 def grid(images: Tensor, columns: int | None = None) -> Image.Image:
     """(N, C, H, W) as one sheet, about square."""
     columns = columns or int(np.ceil(len(images) ** 0.5))

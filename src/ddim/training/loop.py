@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ddim.errors import InputError
-from ddim.images.batches import batches, order
+from ddim.images.batches import numbered, order
 from ddim.images.image_set import ImageSet
 from ddim.images.pixels import to_float
 from ddim.system.files import folder, replacing
-from ddim.training.loss import loss_of, randomness
+from ddim.training.loss import dropped, loss_of, randomness
 from ddim.training.settings import Optimiser, Settings
 
 
@@ -72,8 +72,17 @@ class State:
             ) from error
 
 
-def fit(settings: Settings, state: State, abar: Tensor, images: Tensor | ImageSet, accelerator) -> Iterator[Tensor]:
+def fit(
+    settings: Settings,
+    state: State,
+    abar: Tensor,
+    images: Tensor | ImageSet,
+    accelerator,
+    labels: Tensor | None = None,
+) -> Iterator[Tensor]:
     """Take the steps that are left, one a `next`; yields the loss of each, 0-dim, still on its device.
+
+    labels: the class of each image, (len(images),), where the network is told classes.
 
     Each process works on its share of the global batch, and the loss is that of the share; what is drawn does not
     depend on how many processes there are, except by dropout.
@@ -82,27 +91,33 @@ def fit(settings: Settings, state: State, abar: Tensor, images: Tensor | ImageSe
     wrapped, optimizer = accelerator.prepare(torch.compile(network) if o.compile else network, state.optimizer)
     share = slice(accelerator.process_index, None, accelerator.num_processes)
     index = order(len(images), o.batch_size, o.seed, state.step)
-    stream = batches(images, (batch[share] for batch in index), d.workers)
+    stream = numbered(images, (batch[share] for batch in index), d.workers)
     network.train()
     while state.step < o.steps:
         step = state.step + 1
         shape = (o.batch_size, d.channels, d.size, d.size)
         drawn = randomness(o.seed, step, shape, settings.noise.T)
         times, eps, coin = (value[share].to(accelerator.device) for value in drawn)
-        x0 = to_float(next(stream).to(accelerator.device, non_blocking=True))  # (N, C, H, W)
+        pixels, numbers = next(stream)
+        x0 = to_float(pixels.to(accelerator.device, non_blocking=True))  # (N, C, H, W)
         if d.flip:
             x0 = torch.where((coin < 0.5)[:, None, None, None], x0.flip(3), x0)
+        told = [x0, times, eps]
+        if labels is not None:
+            drop = dropped(o.seed, step, o.batch_size, d.label_drop)[share]
+            kept = labels[numbers].where(~drop, network.config.num_class_embeds - 1)  # the last is no class
+            told.append(kept.to(accelerator.device))
         if settings.network.dropout:
             torch.manual_seed(o.seed * 2**32 + step * accelerator.num_processes + accelerator.process_index)
         for group in optimizer.param_groups:
             group["lr"] = rate(o, step)
         loss = torch.zeros((), device=accelerator.device)
         # In equal parts, one after another in memory. The processes exchange the gradients once, with the last part's.
-        parts = zip(*(value.chunk(o.accumulate) for value in (x0, times, eps)), strict=True)
+        parts = zip(*(value.chunk(o.accumulate) for value in told), strict=True)
         for k, part in enumerate(parts, 1):
             with nullcontext() if k == o.accumulate else accelerator.no_sync(wrapped):
                 with accelerator.autocast():
-                    share_of = loss_of(wrapped, *part, abar) / o.accumulate
+                    share_of = loss_of(wrapped, *part[:3], abar, *part[3:]) / o.accumulate
                 accelerator.backward(share_of)
             loss += share_of.detach()
         accelerator.clip_grad_norm_(network.parameters(), o.grad_clip)

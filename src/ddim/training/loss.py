@@ -24,10 +24,18 @@ def randomness(seed: int, step: int, shape: tuple[int, ...], T: int) -> tuple[Te
     return times, torch.randn(shape, generator=generator), torch.rand(shape[0], generator=generator)
 
 
-def loss_of(network: nn.Module, x0: Tensor, times: Tensor, eps: Tensor, abar: Tensor) -> Tensor:
+def dropped(seed: int, step: int, n: int, rate: float) -> Tensor:
+    """Which labels of the n images of a step are left out, (n,) bool: from a stream of their own, so that all else of
+    the step is what it is without labels.
+    """
+    generator = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, step, 1]).generate_state(1)[0]))
+    return torch.rand(n, generator=generator) < rate
+
+
+def loss_of(network: nn.Module, x0: Tensor, times: Tensor, eps: Tensor, abar: Tensor, *labels: Tensor) -> Tensor:
     """E‖ε − ε_θ(√ᾱ_t x_0 + √(1−ᾱ_t) ε, t)‖² a pixel (5): the objective with γ = 1, as a 0-dim float32 tensor.
 
-    x0, eps: (N, C, H, W).  times: (N,) in 1..T.  abar: (T+1,).
+    x0, eps: (N, C, H, W).  times: (N,) in 1..T.  abar: (T+1,).  labels: (N,), for a network with classes.
     """
     level = abar.to(x0.device)[times].float()[:, None, None, None]  # (N, 1, 1, 1)
-    return F.mse_loss(network(marginal(x0, eps, level), times - 1).float(), eps)
+    return F.mse_loss(network(marginal(x0, eps, level), times - 1, *labels).float(), eps)

@@ -4,6 +4,7 @@ import torch
 
 from ddim.checkpoints.diffusers_config import narrowest
 from ddim.diffusion import schedule
+from ddim.diffusion.facts import Facts
 from ddim.diffusion.model import Model
 from ddim.errors import InputError, choose
 from ddim.networks.blocks import UNetConfig
@@ -11,8 +12,9 @@ from ddim.networks.unet import UNet
 from ddim.training.settings import Settings
 
 
-def unet_config(settings: Settings) -> UNetConfig:
-    """The U-Net that settings ask for. Raises InputError where its numbers do not fit together."""
+def unet_config(settings: Settings, classes: int = 0) -> UNetConfig:
+    """The U-Net that settings ask for, told one of so many classes. Raises InputError where its numbers do not fit
+    together."""
     n, size, channels = settings.network, settings.data.size, settings.data.channels
     halvings = len(n.mult) - 1
     if not n.mult or size % (n.patch * 2**halvings):
@@ -33,16 +35,19 @@ def unet_config(settings: Settings) -> UNetConfig:
             "norm_num_groups": n.groups,
             "dropout": n.dropout,
             "patch": n.patch,
+            # One more for no class, where the network is trained with it.
+            "num_class_embeds": classes + (settings.data.label_drop > 0) if classes else None,
         }
     )
 
 
-def build(settings: Settings) -> Model:
-    """A new model, its weights decided by the seed of the settings."""
+def build(settings: Settings, classes: tuple[str, ...] | None = None) -> Model:
+    """A new model, its weights decided by the seed of the settings. classes: the names of those that it is told."""
     noise, data = settings.noise, settings.data
     ends = {} if noise.schedule == "cosine" else {"beta_1": noise.beta_1, "beta_T": noise.beta_T}
     abar = choose("schedule", noise.schedule, schedule.SCHEDULES)(noise.T, **ends)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.optimiser.seed)
-        network = UNet(unet_config(settings))
-    return Model(network, abar, (data.channels, data.size, data.size))
+        network = UNet(unet_config(settings, len(classes or ())))
+    shape = (data.channels, data.size, data.size)
+    return Model(network, abar, shape, facts=Facts(classes=classes))

@@ -9,16 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from ddim.checkpoints.saving import save
 from ddim.diffusion.facts import Facts
+from ddim.diffusion.guidance import labels_of
 from ddim.diffusion.model import Model
 from ddim.diffusion.sampling import generate
 from ddim.diffusion.schedule import grid
 from ddim.diffusion.walk import Moment
 from ddim.errors import InputError
 from ddim.images.image_set import ImageSet
+from ddim.plots import sheets
 from ddim.plots.curves import loss_curve
 from ddim.system.files import appending, clean, folder, replacing
 from ddim.system.json import read_json, write_json
@@ -26,13 +29,22 @@ from ddim.training.loop import State, rate
 from ddim.training.new_model import build
 from ddim.training.settings import PRESETS, Settings
 
+SHOWN = 16  # images on a sample sheet
+
 
 class Run:
     """A run folder: a model folder plus train.json, log.jsonl, loss.png, state/ and samples/."""
 
-    def __init__(self, settings: Settings, preset: str, out: Path, device: torch.device):
-        self.settings, self.preset, self.out = settings, preset, out
-        self.model = build(settings).to(device)
+    def __init__(
+        self,
+        settings: Settings,
+        preset: str,
+        out: Path,
+        device: torch.device,
+        classes: tuple[str, ...] | None = None,
+    ):
+        self.settings, self.preset, self.out, self.classes = settings, preset, out, classes
+        self.model = build(settings, classes).to(device)
         self.state = State.new(settings.optimiser, self.model.network)
         self.record: dict = {}  # what train.json holds besides: the images' content, changes at resumes
         self.losses: list[Tensor] = []  # of the latest steps, still on their device
@@ -51,7 +63,7 @@ class Run:
     def begin(self, content: str) -> None:
         """Make the folder and write down the settings. content: names what the images are, see `content_of`."""
         clean(folder(self.out))  # of a run that was killed before it had settings
-        self.record = {"content": content}
+        self.record = {"content": content} | ({"classes": self.classes} if self.classes else {})
         self.write_settings()
 
     def resume(self, content: str, main: bool = True, changes: dict | None = None) -> None:
@@ -61,7 +73,7 @@ class Run:
         run was begun with.
         """
         before = read_json(self.out / "train.json")
-        self.record = {name: before[name] for name in ("content", "changes") if name in before}
+        self.record = {name: before[name] for name in ("content", "classes", "changes") if name in before}
         if self.record.setdefault("content", content) != content:
             raise InputError(
                 f"{self.settings.data.data}: its images are not those that the run in {self.out} was begun with; give "
@@ -90,7 +102,12 @@ class Run:
         """The model with the averaged weights, in evaluation mode."""
         o, step = self.settings.optimiser, self.state.step
         facts = Facts(
-            preset=self.preset, data=self.settings.data.data, steps=step, images=step * o.batch_size, averaged=True
+            preset=self.preset,
+            data=self.settings.data.data,
+            classes=self.classes,
+            steps=step,
+            images=step * o.batch_size,
+            averaged=True,
         )
         return replace(self.model, network=self.state.average.module.eval(), facts=facts)
 
@@ -99,10 +116,20 @@ class Run:
         step = self.state.step
         return step == self.settings.optimiser.steps or step % getattr(self.settings.logging, every) == 0
 
-    def sampling(self, n: int) -> Iterator[Moment]:
-        """The walk that makes n samples of the averaged weights."""
-        times = grid(self.model.abar, min(50, self.settings.noise.T))
-        return generate(self.averaged(), range(n), times, seed=self.settings.optimiser.seed)
+    def sampling(self) -> Iterator[Moment]:
+        """The walk that makes samples of the averaged weights: of the classes in turn, up to 16 of them, or of none."""
+        times, seed = grid(self.model.abar, min(50, self.settings.noise.T)), self.settings.optimiser.seed
+        if self.classes is None:
+            return generate(self.averaged(), range(SHOWN), times, seed=seed)
+        n = min(len(self.classes), SHOWN)
+        n *= max(1, round(SHOWN / n))
+        return generate(self.averaged(), range(n), times, seed=seed, label=labels_of(self.model, "all", n))
+
+    def sheet(self, samples: Tensor) -> Image:
+        """What `sampling` ended with, (N, C, H, W), as one image; with classes a row each."""
+        if self.classes is None:
+            return sheets.grid(samples)
+        return sheets.by_class(samples, labels_of(self.model, "all", len(samples)), self.classes)
 
     def save(self) -> None:
         """The state first, then the model: a kill in between loses neither. Then the curve of the losses."""
@@ -151,11 +178,14 @@ class Run:
         return line["loss"]
 
 
-def content_of(images: Tensor | ImageSet) -> str:
-    """Sixteen hex digits that name what the images are: their pixels; for a set too large for memory, its files."""
+def content_of(images: Tensor | ImageSet, labels: Tensor | None = None) -> str:
+    """Sixteen hex digits that name what the images are: their pixels; for a set too large for memory, its files; and
+    their labels, where the network is told them."""
     digest = hashlib.sha256(str(tuple(images.shape) if isinstance(images, Tensor) else images.identity()).encode())
     if isinstance(images, Tensor):
         digest.update(images.contiguous().numpy())
+    if labels is not None:
+        digest.update(labels.numpy())
     return digest.hexdigest()[:16]
 
 

@@ -58,6 +58,12 @@ class Data(Group):
     skip_broken: bool = setting(False, resume=True)
     """Leave images out that cannot be read, instead of stopping."""
 
+    labels: bool = False
+    """Tell the network the class of each image, so that it can be sampled by class: of folders such as data/cat/, of a
+    column label, or as a published archive has them."""
+    label_drop: float = setting(0.1, 0, 0.999)
+    """With --labels, how often it is told no class, so that it can be sampled without one and be guided too."""
+
     def check(self) -> None:
         super().check()
         if self.channels not in (1, 3):

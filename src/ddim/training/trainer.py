@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ddim.errors import InputError, choose
-from ddim.images.cache import load
+from ddim.images.cache import load_numbered
 from ddim.images.image_set import ImageSet
+from ddim.images.labels import Labels
 from ddim.images.sources import absolute, find
 from ddim.plots import sheets
 from ddim.system.files import folder, held, writable
@@ -25,8 +26,6 @@ from ddim.system.progress import progress as progress_bar
 from ddim.training.loop import fit
 from ddim.training.run import Run, content_of, stored
 from ddim.training.settings import PRESETS, Settings
-
-SHOWN = 16  # images on a sample sheet
 
 
 @dataclass(frozen=True)
@@ -67,23 +66,25 @@ def train(
     source = find(d.data, d.size, d.channels, d.skip_broken)
     writable(out)
     accelerator = accelerate(settings, device)
-    run, main = Run(settings, preset, out, accelerator.device), accelerator.is_main_process
+    told = labels_for(source) if d.labels else None
+    run = Run(settings, preset, out, accelerator.device, told.classes if told else None)
+    main = accelerator.is_main_process
     with watched(lambda: lost(run)), ExitStack() as stack:
-        images = begin(run, source, accelerator, stack, changes if resume else None)
+        images, labels = begin(run, source, told, accelerator, stack, changes if resume else None)
         said = torch.zeros((), device=accelerator.device)  # above 0 once a process has said that it is to stop
         stopping = stack.enter_context(interruptible(accelerator.num_processes == 1))
         bar = progress_bar("training", o.steps, "image", run.state.step, show=progress and main, each=o.batch_size)
         advance, since = stack.enter_context(bar), time.monotonic()
-        for loss in fit(settings, run.state, run.model.abar, images, accelerator):
+        for loss in fit(settings, run.state, run.model.abar, images, accelerator, labels):
             stop, loss, said = agreed(loss, said, bool(stopping), accelerator)
             run.losses.append(loss)
             note, since = run.write(since, stop, main)
             advance(note=note)
             if main and run.due("sample_every"):
                 with torch.no_grad():
-                    for moment in run.sampling(SHOWN):
+                    for moment in run.sampling():
                         pass
-                sheets.save(sheets.grid(moment.x), folder(out / "samples") / f"step-{run.state.step:07d}.png")
+                sheets.save(run.sheet(moment.x), folder(out / "samples") / f"step-{run.state.step:07d}.png")
             if main and (stop or run.due("save_every")):
                 run.save()
             if stop:
@@ -109,26 +110,44 @@ def chosen(
     return preset, settings, {name: value for name, value in changes.items() if name != "data"}
 
 
-def begin(run: Run, source: ImageSet, accelerator, stack: ExitStack, changes: dict[str, Any] | None):
-    """Decode the images, hold the run folder, and begin the run in it; or, with changes, resume it. Returns the images.
+def labels_for(source: ImageSet) -> Labels:
+    """The labels of a set to train with. Raises InputError where there are none, or one class alone."""
+    found = source.labels
+    if found is None:
+        raise InputError(
+            f"{source.name(0)} and the others have no labels: put them into a folder a class, as in data/cat/1.png, "
+            "name a table with a column label, or leave out --labels"
+        )
+    if len(found.classes) < 2:
+        raise InputError(f"{source.name(0)} and the others are of one class: leave out --labels")
+    return found
+
+
+def begin(run: Run, source: ImageSet, told: Labels | None, accelerator, stack: ExitStack, changes: dict | None):
+    """Decode the images, hold the run folder, and begin the run in it; or, with changes, resume it. Returns the images
+    and, of those that are told, their labels (len(images),).
 
     Only the main process writes.
     """
     with accelerator.local_main_process_first():  # what it decodes, the others of the machine find in the cache
-        images = load(source)
+        images, numbers = load_numbered(source)
+    labels = None if told is None else torch.from_numpy(told.numbers)[numbers]
+    if told is not None and (lacking := (labels < 0).nonzero()).numel():
+        raise InputError(f"{source.name(int(numbers[lacking[0]]))}: has no label, as {len(lacking)} in all")
     if accelerator.is_main_process:
         stack.enter_context(held(run.out))
         parameters = sum(p.numel() for p in run.model.network.parameters())
         how = f"on {accelerator.device.type} in {'bf16' if accelerator.mixed_precision == 'bf16' else 'fp32'}"
         if source.ignored:
             warn(f"{run.settings.data.data}: not read: {source.passed_over()}")
-        say(f"{len(images):,} images, {parameters / 1e6:.2f} M parameters, {how}: {run.out}")
-    content = content_of(images)
+        classes = f" of {len(told.classes)} classes" if told else ""
+        say(f"{len(images):,} images{classes}, {parameters / 1e6:.2f} M parameters, {how}: {run.out}")
+    content = content_of(images, labels)
     if changes is not None:
         run.resume(content, accelerator.is_main_process, changes)
     elif accelerator.is_main_process:
         run.begin(content)
-    return images
+    return images, labels
 
 
 def resuming(preset: str, out: Path) -> str:

@@ -17,12 +17,13 @@ class Padded(nn.Module):
         self.network, self.size = network, 0
         self.config = getattr(network, "config", None)
 
-    def forward(self, x: Tensor, index: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *told: Tensor) -> Tensor:
+        """x: (N, C, H, W).  told: the time index (N,) and, where there are classes, the labels."""
         n = len(x)
         self.size = max(self.size, n)
-        x, index = F.pad(x, (0, 0) * 3 + (0, self.size - n)), F.pad(index, (0, self.size - n))
+        x, *told = F.pad(x, (0, 0) * 3 + (0, self.size - n)), *(F.pad(each, (0, self.size - n)) for each in told)
         # A captured graph writes every result to the same place: what is returned must be the caller's own.
-        return self.network(x, index)[:n].clone()
+        return self.network(x, *told)[:n].clone()
 
 
 def compiled(network: nn.Module) -> Padded:
