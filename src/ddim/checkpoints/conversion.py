@@ -20,6 +20,7 @@ class Converted:
     layout: str | None  # of the file that it came from
     assumed: str  # what the file did not say
     ours: list[str]  # what only ddim can express
+    classes: int  # how many it knows
 
 
 def convert(source: str, to: str | Path, layout: Literal["model", "diffusers", "official"] = "model", **options):
@@ -37,4 +38,4 @@ def convert(source: str, to: str | Path, layout: Literal["model", "diffusers", "
         raise InputError(f"diffusers cannot express {', '.join(ours)} of {source}; leave out --to")
     written = official.save(model, to) if layout == "official" else save(model, to)
     assumed = ", ".join(f"{name} {value}" for name, value in model.facts.assumed.items())
-    return Converted(written, model.facts.layout, assumed, ours)
+    return Converted(written, model.facts.layout, assumed, ours, len(model.classes))

@@ -59,6 +59,7 @@ RANGES = {  # of options by name, in any verb; what depends on the model is chec
     "time": (1, 10**6),
     "times": (0, 10**6),
     "eta": (0, 100),
+    "guidance": (0, 100),
     "seed": (0, 2**64 - 1),
     "seeds": (0, 2**64 - 1),
     "beta_1": (0, 0.999),

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from numbers import Integral
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddim.diffusion.facts import Facts
 from ddim.diffusion.model import Denoiser, Model, numbered
@@ -34,6 +34,10 @@ class Labelled:
     @property
     def abar(self) -> Tensor:
         return self.model.abar
+
+    @property
+    def network(self) -> nn.Module:
+        return self.model.network
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -74,6 +78,8 @@ def guided(model: Denoiser, label: Label | None = None, guidance: float = 1.0) -
     if label is None:
         if guidance != 1:
             raise InputError(f"guidance {guidance:g} leads towards a class: give a label too")
+        if getattr(model, "embeddings", 0):
+            model.no_class()
         return model
     labels = labels_of(model, label)
     if guidance != 1 and model.null_label is None:
@@ -100,6 +106,22 @@ def labels_of(model: Denoiser, label: Label, n: int | None = None) -> Tensor:
     if not values or (n is not None and len(values) != n):
         raise InputError(f"{len(values)} labels for {n or 'some'} images: give one label, or one an image")
     return torch.tensor([number_of(classes, value) for value in values])
+
+
+def plain(model: Denoiser, label: Label | None, n: int) -> int | str | list[int] | None:
+    """A label for n images as a settings file keeps it: as "all", a number, or n numbers. Raises InputError."""
+    if label is None:
+        return None
+    numbers = labels_of(model, label, n).tolist()
+    if isinstance(label, Integral | str):
+        return ALL if label == ALL and ALL not in model.classes else numbers[0]
+    return numbers
+
+
+def in_turn(model: Denoiser, about: int = 16) -> Tensor:
+    """Labels (n,) for a sheet of about so many images: the classes in turn, up to `about` of them, each as often."""
+    rows = min(len(model.classes), about)
+    return labels_of(model, ALL, rows * max(1, round(about / rows)))
 
 
 def number_of(classes: Sequence[str], label: int | str) -> int:

@@ -131,10 +131,14 @@ class Model:
                 raise InputError("this model knows no classes: give no label")
             return ()
         if labels is None:
-            if self.null_label is None:
-                raise InputError(f"this model makes images of a class only: give a label, {numbered(self.classes)}")
-            labels = torch.full((len(x),), self.null_label, device=x.device)
+            labels = torch.full((len(x),), self.no_class(), device=x.device)
         return (labels,)
+
+    def no_class(self) -> int:
+        """The label that stands for no class. Raises InputError where it was not trained with one."""
+        if self.null_label is None:
+            raise InputError(f"this model makes images of a class only: give a label, {numbered(self.classes)}")
+        return self.null_label
 
 
 def numbered(classes: tuple[str, ...]) -> str:

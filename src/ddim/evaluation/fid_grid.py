@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from ddim.diffusion.clipping import Clip
+from ddim.diffusion.guidance import Label, guided, plain
 from ddim.diffusion.model import Model
 from ddim.diffusion.noise import check_seed
 from ddim.diffusion.schedule import Time, grid
@@ -46,13 +47,16 @@ def evaluate(
     name: str = "",
     progress: bool = False,
     workers=None,
+    label: Label | None = None,
+    guidance: float = 1.0,
 ) -> dict | None:
     """Measure n images of every S and η against real ones, into the folder `out`; called again, it continues.
 
     reference: training images as `--data` names them, or an .npz of statistics; by default those that the model was
     trained on.  held_out: real images for the floor.  features: see `ddim.features.find`; by default the small network
     that fits the images, else inception.  solver: one without noise is for η = 0.  clip: for every cell, by default as
-    in `ddim.sample`.  name: what the report calls the model.
+    in `ddim.sample`.  label, guidance: the class of the images, as in `ddim.sample`; "all" measures against images of
+    all classes.  name: what the report calls the model.
     Returns the report as table.json holds it; None in the processes that help. Raises InputError.
     """
     grids = checked(model, steps, eta, n, spacing, seed, solver)
@@ -61,12 +65,14 @@ def evaluate(
     main, solver, source = workers.is_main_process, find(solver), reference or model.facts.data or ""
     against = reference_of(model, source, features, n, held_out, skip_broken, progress) if main else None
     settings = {"model": model.fingerprint, "precision": model.facts.precision, "spacing": spacing, "seed": seed}
-    settings |= {"clip": said(clip), "solver": solver.name}
+    label = plain(model, label, n)
+    settings |= {"clip": said(clip), "solver": solver.name, "label": label, "guidance": float(guidance)}
+    warm = guided(model, None if label is None else 0, guidance)
     with opened(out / "evaluate.json", settings, batch_size, model, workers) as size:
-        jobs = {(S, e): Job(cell_files(out, S, e), n, size, grids[S], e, seed, clip, solver) for S, e in cells}
+        jobs = {(S, e): job_of(out, n, size, grids[S], S, e, settings, clip, solver) for S, e in cells}
         shares = {cell: job.share(model, workers) for cell, job in jobs.items()}
         workers.wait_for_everyone()
-        model(torch.zeros(size, *model.shape, device=model.device), model.T)  # the first call is slow: no cell's to pay
+        warm(torch.zeros(size, *model.shape, device=model.device), model.T)  # the first call is slow: no cell's to pay
         measured = []
         total = sum(sum(map(len, share)) * (len(grids[cell[0]]) - 1) for cell, share in shares.items())
         with watched(continues(out)), bar("sampling the grid", total, progress and main) as advance:
@@ -81,11 +87,17 @@ def evaluate(
                 workers.wait_for_everyone()
                 if against:
                     advance(0, f"measuring S = {cell[0]}, {report.name_of(cell[1])}")
-                    cost = {"evaluations": solver.evaluations(job.times)}
+                    cost = {"evaluations": solver.evaluations(job.times) * (1 if guidance in (0, 1) else 2)}
                     measured.append({"steps": cell[0], "eta": cell[1], **cost, **measure(against, job, model.device)})
                     advance(0, "")
         found = against and record(model, against, measured, n, settings, cells, name)
         return found and written(found, against, jobs, out)
+
+
+def job_of(out: Path, n: int, size: int, times, S: int, eta: float | str, settings: dict, clip, solver) -> Job:
+    """The job that makes the images of a cell."""
+    how = {"seed": settings["seed"], "label": settings["label"], "guidance": settings["guidance"]}
+    return Job(cell_files(out, S, eta), n, size, times, eta, clip=clip, solver=solver, **how)
 
 
 def cell_files(out: Path, S: int, eta: float | str) -> Shards:
@@ -122,6 +134,7 @@ def record(model: Model, against: Reference, measured: list[dict], n: int, setti
         },
         **against.facts(),
         **{"n": n, "seed": settings["seed"], "spacing": settings["spacing"], "solver": settings["solver"]},
+        **{"label": settings["label"], "guidance": settings["guidance"]},
         **{"clip": settings["clip"], "paper": against.data_set if comparable else None},
         **{"device": str(model.device), "arithmetic": model.facts.precision},
         **{"steps": list(dict.fromkeys(S for S, _ in cells)), "eta": list(dict.fromkeys(e for _, e in cells))},

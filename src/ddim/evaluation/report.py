@@ -57,6 +57,7 @@ def facts(report: dict) -> list[str]:
         "clamped and rounded to 8 bits",
         f"reference {reference['source']}: " + (f"{reference['n']} images" if reference["n"] else "mu and sigma")
         + (", cropped and resized as for training, unflipped" if reference["n"] else " as the file holds them"),
+        *label_of(report),
         f"the network in {report['arithmetic']} on {report['device']}",
         f"solver {report['solver']}, time grid {report['spacing']}; x̂_0 clipped: {clip_of(report['clip'])}",
         f"statistics in float64, distances by torchmetrics {report['torchmetrics']}",
@@ -84,6 +85,15 @@ def why_below(report: dict) -> str:
     if meaningless(report) or report["n"] < report["reference"]["n"]:
         return "so few samples say little; take more"
     return "these samples are nearer to the reference than other real images are; see neighbours.png for copies"
+
+
+def label_of(report: dict) -> list[str]:
+    """A line on the classes of the images, where they are of any."""
+    label, guidance = report.get("label"), report.get("guidance", 1.0)
+    if label is None:
+        return []
+    which = "all classes in turn" if label == "all" else "one class an image" if isinstance(label, list) else label
+    return [f"images of {f'class {which}' if isinstance(which, int) else which}, guidance {guidance:g}"]
 
 
 def clip_of(said: bool | str | list) -> str:

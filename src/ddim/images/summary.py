@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from ddim.errors import InputError
+from ddim.images.labels import Labels
 from ddim.images.pixels import fit, upright
 from ddim.images.sources import find
 from ddim.system.progress import progress as progress_bar
@@ -27,6 +28,7 @@ class Summary:
     ignored: Counter[str]
     passed_over: str
     crop: tuple[int, int, int, int] | None
+    labels: Labels | None  # their classes
     images: torch.Tensor  # (≤ 64, 3, size, size) uint8, spread over the set
 
 
@@ -60,5 +62,6 @@ def summarise(source: str, size: int = 64, progress: bool = False) -> Summary:
         images.ignored,
         images.passed_over(),
         images.crop,
+        images.labels,
         shown,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ddim.diffusion.guidance import guided
 from ddim.diffusion.interpolation import ddpm_path, slerp, slerp_grid
 from ddim.diffusion.latents import Latents, decoding, encoding, latents_of
 from ddim.diffusion.model import Model
@@ -47,13 +48,15 @@ def diffusion_sequence(
     format: str = "gif",
     batch_size: int | None = None,
     progress: bool = False,
+    label: int | str | None = None,
+    guidance: float = 1.0,
 ) -> Figure:
     """Draw how n images come out of noise: x_t above the predicted x̂_0, `frames` columns, and as an animation of every
     step, up to 100, in the folder `out`. The rest as for `ddim.sample`. Raises InputError.
     """
     if n < 1 or frames < 2:
         raise InputError(f"sequence needs at least 1 image and 2 frames; got {n} and {frames}")
-    path = data_grid(model, steps, spacing, times)
+    model, path = guided(model, label, guidance), data_grid(model, steps, spacing, times)
     S, out = len(path) - 1, folder(Path(out))
     columns = moments(S, frames)
     kept = sorted({*columns, *moments(S, MOMENTS)})
@@ -100,18 +103,20 @@ def interpolation_figure(
     format: str = "gif",
     batch_size: int | None = None,
     progress: bool = False,
+    label: int | str | None = None,
+    guidance: float = 1.0,
 ) -> Figure:
     """Draw the path between two images or seeds, or the sheet between four, as figure and animation in `out`.
 
     images: image files, which are encoded first; without them the seeds are used.  frames: along each way.
     solver: of encoding and decoding; by default `exact` between images, so that the ends come back, else `ddim`.
     ddpm: the DDPM way between two ends, one row for each time of `mix_at`, with the noise of `seed`.
-    Raises InputError.
+    label, guidance: the class of all images, as in `ddim.sample`. Raises InputError.
     """
-    path = data_grid(model, steps, spacing, times)
+    T, model, path = model.T, guided(model, label, guidance), data_grid(model, steps, spacing, times)
     chosen = Selection(images, model.shape) if images else None
-    levels = tuple(mix_at) or tuple(max(1, model.T * k // 8) for k in (1, 2, 4, 6, 8))
-    check_ends(len(chosen) if chosen else len(seeds), frames, ddpm, mix_at, levels, model.T)
+    levels = tuple(mix_at) or tuple(max(1, T * k // 8) for k in (1, 2, 4, 6, 8))
+    check_ends(len(chosen) if chosen else len(seeds), frames, ddpm, mix_at, levels, T)
     out, solver = folder(Path(out)), find(solver or ("exact" if chosen and not ddpm else "ddim"))
     ends = chosen.batch(range(len(chosen))).to(model.device) if chosen else None
     z = torch.cat([normal(s, [0], model.shape) for s in seeds]).to(model.device)  # (2 or 4, C, H, W)

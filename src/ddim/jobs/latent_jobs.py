@@ -1,13 +1,14 @@
 """Encoding images into a file of latents, and decoding it again, in batches of any number of images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from ddim.diffusion.guidance import Label, guided, labels_of, plain
 from ddim.diffusion.latents import check_pair_grid, decoding, encoding, latents_of
-from ddim.diffusion.model import Model
+from ddim.diffusion.model import Denoiser, Model
 from ddim.diffusion.sampling import chunks, default_batch_size
 from ddim.diffusion.schedule import Time, grid
 from ddim.diffusion.solvers import Exact, Implicit, Solver, find
@@ -41,6 +42,13 @@ def data_grid(model: Model, steps: int, spacing: str = "linear", times: Sequence
     return path
 
 
+def guide_of(model: Model, label: Label | None, guidance: float, n: int) -> Callable[[range], Denoiser]:
+    """What makes the model of a batch of n numbered images, told their classes. Raises InputError."""
+    labels = None if label is None else labels_of(model, label, n)  # (n,)
+    guided(model, labels, guidance)
+    return lambda batch: guided(model, None if labels is None else labels[batch.start : batch.stop], guidance)
+
+
 def batches_of(model: Model, n: int, batch_size: int | None = None) -> list[range]:
     """range(n) in batches of `batch_size`, by default of what fits in memory."""
     return list(chunks(n, default_batch_size(model) if batch_size is None else batch_size))
@@ -58,10 +66,12 @@ def encode_files(
     batch_size: int | None = None,
     skip_broken: bool = False,
     progress: bool = False,
+    label: Label | None = None,
+    guidance: float = 1.0,
 ) -> Encoded:
     """Encode images (files, folders, .parquet files, Hub ids) into the safetensors file `out`; see `ddim.encode`.
 
-    Raises InputError.
+    label, guidance: the class of the images, or one an image, as in `ddim.sample`. Raises InputError.
     """
     out = Path(out)
     if out.suffix != ".safetensors":
@@ -70,9 +80,11 @@ def encode_files(
     if isinstance(solver, Exact):
         check_pair_grid(path)
     chosen = Selection(images, model.shape, skip_broken)
-    batches = batches_of(model, len(chosen), batch_size)
+    told, batches = plain(model, label, len(chosen)), batches_of(model, len(chosen), batch_size)
+    guide = guide_of(model, told, guidance, len(chosen))
     names = [chosen.name(i) for i in range(len(chosen))]
     about = {"model": model.fingerprint, "solver": solver.name, "times": path, "names": names}
+    about |= {} if told is None else {"label": told, "guidance": guidance}
     tensors = ("z", "before") if isinstance(solver, Exact) else ("z",)
     residual, total, squares, count = 0.0, 0.0, 0.0, 0
     with (
@@ -81,7 +93,7 @@ def encode_files(
     ):
         for indices in batches:
             x = chosen.batch(indices).to(model.device)  # (B, C, H, W)
-            for moment in encoding(model, x, path, solver):
+            for moment in encoding(guide(indices), x, path, solver):
                 advance()
             latents = latents_of(moment, x)
             append(*(latents if isinstance(latents, tuple) else (latents,)))
@@ -115,21 +127,27 @@ def decode_files(
     force: bool = False,
     batch_size: int | None = None,
     progress: bool = False,
+    label: Label | None = None,
+    guidance: float | None = None,
 ) -> Decoded:
     """Decode a file of latents into PNG files in the folder `out`; the sheet of the first 64 lies beside it.
 
     steps, spacing, times: by default the grid that the latents were made on. Another grid, or another model than
-    theirs, needs `force`. solver: by default the one that they were made with; pairs need `exact`. Raises InputError.
+    theirs, needs `force`. solver: by default the one that they were made with; pairs need `exact`.
+    label, guidance: by default those that they were made with. Raises InputError.
     """
     file, out = LatentFile(Path(latents)), Path(out)
     path = checked_grid(file, Path(latents), model, steps, spacing, times, force)
     solver, beside = decoder(file, Path(latents), solver), sheet_beside(out)
     batches = batches_of(model, len(file), batch_size)
+    label = file.about.get("label") if label is None else label
+    guidance = file.about.get("guidance", 1.0) if guidance is None else guidance
+    guide = guide_of(model, label, guidance, len(file))
     shown: list[torch.Tensor] = []
     with held(folder(out)), bar("decoding", len(batches) * (len(path) - 1), progress) as advance:
         clean_of(out, r"\d{5,}\.png")
         for indices in batches:
-            for moment in decoding(model, file.batch(indices, model.device), path, solver):
+            for moment in decoding(guide(indices), file.batch(indices, model.device), path, solver):
                 advance()
             images = to_uint8(moment.x.float()).cpu()
             for k, image in zip(indices, images, strict=True):

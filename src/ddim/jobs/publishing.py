@@ -10,6 +10,7 @@ import torch
 
 from ddim.checkpoints.saving import save
 from ddim.diffusion.facts import Facts
+from ddim.diffusion.guidance import in_turn
 from ddim.diffusion.model import Model
 from ddim.diffusion.sampling import generate, sampling_grid
 from ddim.errors import InputError
@@ -71,11 +72,14 @@ def push(
         folder = Path(name)
         save(replace(model, facts=shareable_facts(model.facts)), folder)
         with bar("sampling", len(times) - 1, progress) as advance:
-            for moment in generate(model, range(SHOWN), times, seed=seed):
+            labels = in_turn(model, SHOWN) if model.classes else None
+            n = SHOWN if labels is None else len(labels)
+            for moment in generate(model, range(n), times, seed=seed, label=labels):
                 advance()
-        sheets.save(sheets.grid(moment.x), folder / "samples.png")
+        sheet = sheets.grid(moment.x) if labels is None else sheets.by_class(moment.x, labels, model.classes)
+        sheets.save(sheet, folder / "samples.png")
         measured = table.read_text(encoding="utf-8") if table.is_file() else ""
-        text = card(model, hub_id, source, len(times) - 1, seed, measured)
+        text = card(model, hub_id, source, n, len(times) - 1, seed, measured)
         (folder / "README.md").write_text(text, encoding="utf-8")
         return upload(folder, hub_id, private)
 
@@ -116,10 +120,10 @@ def without_paths(text: str) -> str:
 def shareable_facts(facts: Facts) -> Facts:
     """What is known of a model, without the folders of this machine."""
     public = {field.name: shareable(field.name, getattr(facts, field.name)) for field in fields(Facts)}
-    return Facts(**public | {"source": None, "clip": facts.clip})
+    return Facts(**public | {"source": None, "clip": facts.clip, "classes": facts.classes})
 
 
-def card(model: Model, hub_id: str, source: str, steps: int, seed: int, metrics: str) -> str:
+def card(model: Model, hub_id: str, source: str, n: int, steps: int, seed: int, metrics: str) -> str:
     """The model card: what the Hub reads on top, then samples, settings and measurements for people."""
     from huggingface_hub import ModelCardData
 
@@ -128,27 +132,41 @@ def card(model: Model, hub_id: str, source: str, steps: int, seed: int, metrics:
     data = ModelCardData(
         library_name="diffusers" if plain else "ddim",
         pipeline_tag="unconditional-image-generation",
-        tags=["ddim", "diffusion", "unconditional-image-generation"],
+        tags=["ddim", "diffusion", f"{'class-' if model.classes else 'un'}conditional-image-generation"],
     )
     train = Path(source) / "train.json"
     settings = read_json(train) if train.is_file() else asdict(model.network.config)
     channels, height, width = model.shape
     kind = {1: "greyscale", 3: "RGB"}.get(channels, f"{channels}-channel")
-    opened = f'`diffusers.DDIMPipeline.from_pretrained("{hub_id}")` opens it too.\n' if plain else ""
     # As a part of the card: headings a level or two down, no figures, which may show training images, and no paths.
     measured = re.sub(r"^!\[.*\n?", "", re.sub(r"^#", "###", metrics, flags=re.MULTILINE), flags=re.MULTILINE)
     measured = without_paths(measured)
     body = CARD.format(
         name=hub_id,
         size=f"{height}×{width} {kind}",
-        n=SHOWN,
+        n=n,
         steps=steps,
         seed=seed,
-        diffusers=opened,
+        diffusers=opening(model, hub_id, plain),
         settings="\n".join(f"| {name} | {shareable(name, value)} |" for name, value in settings.items()),
         metrics=f"\n## Measured\n\n{measured}" if measured else "",
     )
     return f"---\n{data.to_yaml()}\n---\n\n{body}"
+
+
+def opening(model: Model, hub_id: str, plain: bool) -> str:
+    """What the card says of the classes of a model, and of diffusers, where that opens it (`plain`)."""
+    if not model.classes:
+        return f'`diffusers.DDIMPipeline.from_pretrained("{hub_id}")` opens it too.\n' if plain else ""
+    few = ", ".join(model.classes[:50]) + (" …" if len(model.classes) > 50 else "")
+    none = "" if model.null_label is None else f"; label {model.null_label} of the network stands for no class"
+    text = f"`--label NAME` chooses one of {len(model.classes)} classes: {few}{none}.\n"
+    if plain:
+        text += (
+            f'\n`diffusers.UNet2DModel.from_pretrained("{hub_id}", subfolder="unet")` opens its network, which takes\n'
+        )
+        text += "`class_labels`; no pipeline of diffusers tells it any.\n"
+    return text
 
 
 def upload(folder: Path, hub_id: str, private: bool) -> str:

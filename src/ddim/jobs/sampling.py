@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ddim.diffusion.clipping import Clip, clipping
+from ddim.diffusion.guidance import ALL, Label, guided, labels_of, plain
 from ddim.diffusion.model import Model
 from ddim.diffusion.noise import check_seed
 from ddim.diffusion.sampling import chunks, default_batch_size, generate, sampling_grid
@@ -35,7 +36,7 @@ from ddim.system.processes import processes, watched
 from ddim.system.progress import progress as progress_bar
 
 # What a folder from before these settings existed was made with.
-BEFORE = {"solver": "ddim", "variance": "small"}
+BEFORE = {"solver": "ddim", "variance": "small", "label": None, "guidance": 1.0}
 SHEET = 64  # images on the sheet of the first ones
 
 
@@ -52,6 +53,8 @@ class Job:
     clip: Clip | bool | None = None
     solver: str | Solver = "ddim"
     variance: str = "small"
+    label: Label | None = None
+    guidance: float = 1.0
 
     def batches(self) -> list[range]:
         return list(chunks(self.n, self.batch_size))
@@ -66,9 +69,11 @@ class Job:
 
     def walk(self, model: Model, indices: range) -> Iterator[Moment]:
         """The walk of one batch; `write` takes the x that it ends at."""
+        label = None if self.label is None else labels_of(model, self.label, self.n)[indices.start : indices.stop]
         return generate(
-            model, indices, self.times, self.eta, self.seed, clip=self.clip, solver=self.solver, variance=self.variance
-        )
+            model, indices, self.times, self.eta, self.seed, None, self.clip, self.solver, self.variance, None, label,
+            self.guidance,
+        )  # fmt: skip
 
     def write(self, indices: range, x: Tensor) -> None:
         """x: (N, C, H, W) in [−1, 1], clamped and rounded to 8 bits."""
@@ -106,6 +111,8 @@ def sample_files(
     variance: str = "small",
     progress: bool = False,
     workers=None,
+    label: Label | None = None,
+    guidance: float = 1.0,
 ) -> Sampled | None:
     """n images into the folder `out`: one PNG file each, or one images.npz (arr_0: uint8, n×H×W×C). The sheet of the
     first 64 lies beside the folder. Called again with the same settings, it continues where it was stopped.
@@ -121,19 +128,20 @@ def sample_files(
     check_eta(model.abar, path, eta, variance)
     with_noise(solver, eta, variance, iter(()))
     check_seed(seed)
-    beside = sheet_beside(out)
+    label, beside = plain(model, label, n), sheet_beside(out)
+    guided(model, label, guidance)
     eta, variance = noise_of(eta, variance)
     settings = {
         **{"model": model.fingerprint, "precision": model.facts.precision, "format": format, "seed": seed},
         **{"steps": None if times is not None else steps, "spacing": None if times is not None else spacing},
         **{"times": path if times is not None or path[-1] else None, "eta": eta, "clip": said(effective(model, clip))},
-        **{"solver": find(solver).name, "variance": variance},
+        **{"solver": find(solver).name, "variance": variance, "label": label, "guidance": float(guidance)},
     }
     if path[-1] > model.facts.last_time and workers.is_main_process:
         warn(f"the times end at {path[-1]}, not at 0: the images will still be noisy")
     with opened(out / "sample.json", settings, batch_size, model, workers) as size:
         files = Shards(folder(out / "shards")) if npz else Pngs(out)
-        job = Job(files, n, size, path, eta, seed, clip, solver, variance)
+        job = Job(files, n, size, path, eta, seed, clip, solver, variance, label, guidance)
         share = job.share(model, workers)
         workers.wait_for_everyone()
         total = sum(map(len, share)) * (len(path) - 1)
@@ -148,7 +156,7 @@ def sample_files(
             return None
         if npz:
             pack(files, job.batches(), out / "images.npz")
-        return Sampled(out / "images.npz" if npz else out, beside, draw_sheet(job, beside))
+        return Sampled(out / "images.npz" if npz else out, beside, draw_sheet(job, model, beside))
 
 
 def sheet_beside(out: Path) -> Path:
@@ -173,11 +181,15 @@ def continues(out: Path):
     return lambda: f"; the same command continues, in {out}"
 
 
-def draw_sheet(job: Job, path: Path) -> int:
-    """Draw the first images as one; returns how many. For the process that holds the job's folder."""
-    first = min(job.n, SHEET)
+def draw_sheet(job: Job, model: Model, path: Path) -> int:
+    """Draw the first images as one, all classes in rows; returns how many. For the process that holds the folder."""
+    first, K = min(job.n, SHEET), len(model.classes)
     clean_of(path.parent, re.escape(path.name))
-    sheets.save(sheets.grid(job.images(first)), path)
+    if rows := job.label == ALL and first >= K:
+        first -= first % K
+    images = job.images(first)
+    sheet = sheets.by_class(images, labels_of(model, ALL, first), model.classes) if rows else sheets.grid(images)
+    sheets.save(sheet, path)
     return first
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ddim.checkpoints.saving import save
 from ddim.diffusion.facts import Facts
-from ddim.diffusion.guidance import labels_of
+from ddim.diffusion.guidance import in_turn
 from ddim.diffusion.model import Model
 from ddim.diffusion.sampling import generate
 from ddim.diffusion.schedule import grid
@@ -121,15 +121,14 @@ class Run:
         times, seed = grid(self.model.abar, min(50, self.settings.noise.T)), self.settings.optimiser.seed
         if self.classes is None:
             return generate(self.averaged(), range(SHOWN), times, seed=seed)
-        n = min(len(self.classes), SHOWN)
-        n *= max(1, round(SHOWN / n))
-        return generate(self.averaged(), range(n), times, seed=seed, label=labels_of(self.model, "all", n))
+        labels = in_turn(self.model, SHOWN)
+        return generate(self.averaged(), range(len(labels)), times, seed=seed, label=labels)
 
     def sheet(self, samples: Tensor) -> Image:
         """What `sampling` ended with, (N, C, H, W), as one image; with classes a row each."""
         if self.classes is None:
             return sheets.grid(samples)
-        return sheets.by_class(samples, labels_of(self.model, "all", len(samples)), self.classes)
+        return sheets.by_class(samples, in_turn(self.model, SHOWN), self.classes)
 
     def save(self) -> None:
         """The state first, then the model: a kill in between loses neither. Then the curve of the losses."""

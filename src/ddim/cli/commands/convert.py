@@ -44,4 +44,6 @@ def main(args: Sequence[str]) -> None:
         return
     if made.ours:
         say(f"only ddim opens it: diffusers cannot express its {', '.join(made.ours)}")
+    if made.classes and not made.ours:
+        say("diffusers opens its unet/ as UNet2DModel; no pipeline of diffusers tells it classes")
     say(f"model: {made.written}", f"sample it: ddim sample {made.written}")

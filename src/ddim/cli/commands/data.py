@@ -18,7 +18,7 @@ EXAMPLES = (
 
 @dataclass(frozen=True)
 class Data:
-    """How many images, their sizes and modes, broken ones, what was passed over, and a sheet of some."""
+    """How many images, their classes, sizes and modes, broken ones, what was passed over, and a sheet of some."""
 
     source: Positional[str]
     """digits; a folder of images, of parquet shards or of webdataset shards; a .parquet, .npy, .npz, .zip, .tar or
@@ -42,6 +42,7 @@ def main(args: Sequence[str]) -> None:
     sheets.save(sheets.grid(found.images), o.out)
     sizes, broken = found.sizes, found.broken
     say(f"pictures  {found.n:,}, read as {found.kind}")
+    say(f"classes   {classes(found.labels)}")
     say(f"sizes     {most(sizes, lambda size: f'{size[0]}×{size[1]}')}")
     if len(sizes) > 3:
         (w, h), (W, H) = (f(sizes, key=lambda size: size[0] * size[1]) for f in (min, max))
@@ -52,6 +53,16 @@ def main(args: Sequence[str]) -> None:
     if found.passed_over:
         say(f"ignored   {found.passed_over}")
     say(f"sheet     {o.out}")
+
+
+def classes(labels) -> str:
+    """The classes of a set in order, a few where they are many, each with its number of images."""
+    if labels is None:
+        return "none: no class folders, no column or file of labels"
+    names = [f"{name} ({n:,})" for name, n in zip(labels.classes, labels.counts(), strict=True)]
+    lacking = int((labels.numbers < 0).sum())
+    rest = (f", and {len(names) - 20} more" if len(names) > 20 else "") + (f"; {lacking:,} of none" if lacking else "")
+    return f"{len(names)}: {', '.join(names[:20])}{rest}"
 
 
 def most(counts: Counter, show) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ddim.cli.classes import Classes
 from ddim.cli.models import load_model
 from ddim.cli.options import EXACT, NEED_IMAGES, Grid, ImageNames, Machine, ModelName, SolverName, parse
 from ddim.system.messages import say
@@ -26,6 +27,7 @@ class Encode:
     solver: SolverName = "ddim"
     """ddim: the paper's way. implicit: solve for the step that sampling undoes, in a few evaluations each. exact: a
     pair of latents from which the images come back to rounding. heun, unipc: of higher order."""
+    classes: Classes = Classes()
     skip_broken: bool = False
     """Leave images out that cannot be read, instead of stopping."""
     out: Path = Path("latents.safetensors")
@@ -39,8 +41,9 @@ def main(args: Sequence[str]) -> None:
 
     model, g = load_model(o.model, o.machine), o.grid
     made = encode_files(
-        model, o.images, o.out, g.steps, g.spacing, g.times, o.solver, o.machine.batch_size, o.skip_broken, True
-    )
+        model, o.images, o.out, g.steps, g.spacing, g.times, o.solver, o.machine.batch_size, o.skip_broken, True,
+        o.classes.label, o.classes.guidance,
+    )  # fmt: skip
     say(f"{made.n} latents: {made.file}")
     say(f"mean {made.mean:.3f}, standard deviation {made.deviation:.3f} (N(0, 1) has 0 and 1)")
     if o.solver == "implicit":

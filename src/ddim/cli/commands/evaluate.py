@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ddim.cli.classes import ManyClasses
 from ddim.cli.models import load_model
 from ddim.cli.options import Clipping, Eta, Machine, ModelName, SolverName, Spacing, parse
 from ddim.system.messages import say
@@ -44,6 +45,7 @@ class Evaluate:
     """How the steps are spread over the noise levels; the paper took quadratic for CIFAR-10, else linear."""
     seed: int = 0
     """Seed of the images."""
+    classes: ManyClasses = ManyClasses()
     clipping: Clipping = Clipping()
     skip_broken: bool = False
     """Leave real images out that cannot be read, instead of stopping."""
@@ -64,7 +66,8 @@ def main(args: Sequence[str]) -> None:
     found = evaluate(
         model, out, reference=o.reference, held_out=o.held_out, steps=o.steps, eta=o.eta, n=o.n, features=o.features,
         spacing=o.spacing, seed=o.seed, clip=o.clipping.value(), solver=o.solver, batch_size=o.machine.batch_size,
-        skip_broken=o.skip_broken, name=o.model, progress=True, workers=workers,
+        skip_broken=o.skip_broken, name=o.model, progress=True, workers=workers, label=o.classes.label,
+        guidance=o.classes.guidance,
     )  # fmt: skip
     if found:
         show(found)

@@ -30,6 +30,12 @@ def main(args: Sequence[str]) -> None:
         say(f"{name:24}{value}")
 
 
+def classes(model) -> str:
+    """The classes of a model, by their number, and whether it makes images of none too."""
+    few = ", ".join(model.classes[:20]) + (" …" if len(model.classes) > 20 else "")
+    return f"{len(model.classes)}: {few}" + ("" if model.null_label is None else "; or none")
+
+
 def described(model) -> dict[str, object]:
     """What there is to say of a model, by name."""
     from ddim.checkpoints.scheduler_config import beta_config
@@ -37,17 +43,19 @@ def described(model) -> dict[str, object]:
     betas, last, facts = beta_config(model.abar), model.abar[-1], model.facts
     channels, height, width = model.shape
     known = {name: value for name, value in asdict(facts).items() if value not in (None, {}, "fp32")}
+    elsewhere = ("assumed", "scheduler", "notes", "images", "classes")
     assumed = ", ".join(f"{name} {value}" for name, value in facts.assumed.items())
     return {
         "parameters": f"{sum(p.numel() for p in model.network.parameters()):,}",
         "images": f"{height}×{width}, {'greyscale' if channels == 1 else 'RGB' if channels == 3 else channels}",
+        **({"classes": classes(model)} if model.classes else {}),
         "predicts": model.predicts,
         "noise levels": f"T = {model.T}",
         "schedule": f"{betas['beta_schedule'] if betas['trained_betas'] is None else 'a list of β'}, "
         f"β {betas['beta_start']:g} … {betas['beta_end']:g}",
         "at t = T": f"√ᾱ = {last.sqrt():.4f}, √(1−ᾱ) = {(1 - last).sqrt():.4f}",
         "fingerprint": model.fingerprint,
-        **{name: value for name, value in known.items() if name not in ("assumed", "scheduler", "notes", "images")},
+        **{name: value for name, value in known.items() if name not in elsewhere},
         **({"trained on": f"{facts.images:,} images"} if facts.images else {}),
         **({"assumed": assumed} if assumed else {}),
         **facts.notes,

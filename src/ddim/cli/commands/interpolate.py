@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ddim.cli.classes import Classes
 from ddim.cli.models import load_model
 from ddim.cli.options import EXACT, Grid, ImageNames, Machine, ModelName, SolverName, one_of, parse
 from ddim.system.messages import say
@@ -31,6 +32,7 @@ class Interpolate:
     solver: SolverName | None = None
     """How images are encoded and decoded; by default exact between real images, so that the ends come back as they
     were, and ddim between seeds."""
+    classes: Classes = Classes()
     ddpm: bool = False
     """The DDPM way: diffuse two images to a time, mix them linearly, denoise from there with η = 1."""
     time: tuple[int, ...] = ()
@@ -53,6 +55,6 @@ def main(args: Sequence[str]) -> None:
     model, g = load_model(o.model, o.machine), o.grid
     made = interpolation_figure(
         model, o.out, o.images, o.seeds, o.frames, g.steps, g.spacing, g.times, o.solver, o.ddpm, o.time, o.seed,
-        o.format, o.machine.batch_size, True,
+        o.format, o.machine.batch_size, True, o.classes.label, o.classes.guidance,
     )  # fmt: skip
     say(f"figure: {made.figure}", f"animation: {made.animation}")

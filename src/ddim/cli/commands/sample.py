@@ -1,10 +1,12 @@
 """ddim sample: images from a model, as files."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ddim.cli.classes import ManyClasses
 from ddim.cli.models import load_model
 from ddim.cli.options import Clipping, Machine, ModelName, Noise, SampleGrid, SolverName, parse
 from ddim.system.messages import say
@@ -30,6 +32,7 @@ class Sample:
     solver: SolverName = "ddim"
     """How each step is taken; heun evaluates the network twice in each."""
     noise: Noise = Noise()
+    classes: ManyClasses = ManyClasses()
     clipping: Clipping = Clipping()
     format: Literal["png", "npz"] = "png"
     """One PNG file an image, or one images.npz (arr_0: uint8, N×H×W×C)."""
@@ -45,7 +48,9 @@ class Sample:
         steps = f"S{g.steps}-{g.spacing or 'linear'}" if g.times is None else f"times{len(g.times) - 1}"
         clip = {"auto": "", "on": "-clip", "off": "-noclip"}[self.clipping.clip]
         solver = "" if self.solver == "ddim" else f"-{self.solver}"
-        name = f"{Path(self.model).name}-{steps}{solver}-eta{eta}{clip}-seed{self.noise.seed}"
+        told = "" if self.classes.label is None else "-" + re.sub(r"[^\w.-]+", "-", self.classes.label)
+        told += "" if self.classes.guidance == 1 else f"-guidance{self.classes.guidance:g}"
+        name = f"{Path(self.model).name}{told}-{steps}{solver}-eta{eta}{clip}-seed{self.noise.seed}"
         return self.out or Path("samples") / name
 
 
@@ -59,6 +64,7 @@ def main(args: Sequence[str]) -> None:
     made = sample_files(
         model, o.folder(), o.n, o.grid.steps, o.noise.eta, o.grid.spacing, o.noise.seed, o.clipping.value(), o.format,
         o.machine.batch_size, o.grid.times, o.solver, o.noise.variance, progress=True, workers=workers,
+        label=o.classes.label, guidance=o.classes.guidance,
     )  # fmt: skip
     if made:
         say(f"{o.n} images: {made.images}", f"sheet of the first {made.shown}: {made.sheet}")

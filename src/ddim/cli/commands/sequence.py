@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ddim.cli.classes import Classes
 from ddim.cli.models import load_model
 from ddim.cli.options import Grid, Machine, ModelName, SolverName, parse
 from ddim.system.messages import say
@@ -28,6 +29,7 @@ class Sequence:
     grid: Grid = Grid()
     solver: SolverName = "ddim"
     """How each step is taken."""
+    classes: Classes = Classes()
     seed: int = 0
     """Seed of the noise: image k of a seed is the same whatever n and the batch size."""
     format: Literal["gif", "webp"] = "gif"
@@ -43,6 +45,7 @@ def main(args: Args[str]) -> None:
 
     model, g = load_model(o.model, o.machine), o.grid
     made = diffusion_sequence(
-        model, o.out, o.n, o.frames, g.steps, g.spacing, g.times, o.seed, o.solver, o.format, o.machine.batch_size, True
-    )
+        model, o.out, o.n, o.frames, g.steps, g.spacing, g.times, o.seed, o.solver, o.format, o.machine.batch_size,
+        True, o.classes.label, o.classes.guidance,
+    )  # fmt: skip
     say(f"x_t above the predicted x0: {made.figure}", f"animation: {made.animation}")
