@@ -162,10 +162,8 @@ def opening(model: Model, hub_id: str, plain: bool) -> str:
     none = "" if model.null_label is None else f"; label {model.null_label} of the network stands for no class"
     text = f"`--label NAME` chooses one of {len(model.classes)} classes: {few}{none}.\n"
     if plain:
-        text += (
-            f'\n`diffusers.UNet2DModel.from_pretrained("{hub_id}", subfolder="unet")` opens its network, which takes\n'
-        )
-        text += "`class_labels`; no pipeline of diffusers tells it any.\n"
+        text += f'\n`diffusers.UNet2DModel.from_pretrained("{hub_id}", subfolder="unet")` opens its network, which\n'
+        text += "takes `class_labels`; no pipeline of diffusers tells it any.\n"
     return text
 
 

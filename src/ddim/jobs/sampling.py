@@ -70,10 +70,8 @@ class Job:
     def walk(self, model: Model, indices: range) -> Iterator[Moment]:
         """The walk of one batch; `write` takes the x that it ends at."""
         label = None if self.label is None else labels_of(model, self.label, self.n)[indices.start : indices.stop]
-        return generate(
-            model, indices, self.times, self.eta, self.seed, None, self.clip, self.solver, self.variance, None, label,
-            self.guidance,
-        )  # fmt: skip
+        how = (self.clip, self.solver, self.variance)
+        return generate(model, indices, self.times, self.eta, self.seed, None, *how, None, label, self.guidance)
 
     def write(self, indices: range, x: Tensor) -> None:
         """x: (N, C, H, W) in [−1, 1], clamped and rounded to 8 bits."""
