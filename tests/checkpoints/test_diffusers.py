@@ -295,7 +295,6 @@ def edit(path, **fields):
     [
         {"act_fn": "gelu"},
         {"time_embedding_type": "fourier"},
-        {"num_class_embeds": 10},
         {"class_embed_type": "timestep"},
         {"mid_block_type": None},
         {"down_block_types": [D, "SkipDownBlock2D"]},

@@ -148,6 +148,28 @@ def test_improved_and_guided_diffusion(name, tmp_path):
     assert differ(again, network, model.T) < 1e-5
 
 
+def test_class_conditional_guided_diffusion(tmp_path):
+    """K labels and none of no class: a class is needed, and there is nothing to guide away from."""
+    network = randomise(Improved(classes=5))
+    torch.save(network.state_dict(), tmp_path / "cond.pt")
+    model = ddim.load(tmp_path / "cond.pt", "cpu", image_size=16, num_heads=4)
+    assert model.classes == ("0", "1", "2", "3", "4")
+    assert model.null_label is None
+    x, y = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 4, 2])
+    t = torch.full((3,), 600)
+    assert (ddim.guided(model, y)(x, 601).eps - network(x, t, y)[:, :3]).abs().max() < 1e-5
+    for call in (lambda: ddim.sample(model, n=1, steps=1), lambda: model(x, 5)):
+        with pytest.raises(InputError, match="of a class only: give a label, a number from 0 to 4"):
+            call()
+    with pytest.raises(InputError, match="cannot be guided: leave out guidance"):
+        ddim.sample(model, n=1, steps=1, label=0, guidance=2)
+    saved = ddim.load(ddim.save(model, tmp_path / "saved"), "cpu")
+    assert same(saved, model)
+    assert saved.null_label is None
+    with pytest.raises(InputError, match=r"the official code cannot express .*num_class_embeds 5"):
+        official.save(model, tmp_path / "official")
+
+
 def test_improved_diffusion_says_what_it_drops_and_assumes(tmp_path, caplog):
     torch.save(randomise(Improved(out=6)).state_dict(), tmp_path / "ema.pt")
     model = ddim.load(tmp_path / "ema.pt", "cpu", image_size=16)

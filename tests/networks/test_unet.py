@@ -49,6 +49,31 @@ def test_the_network_is_diffusers(name: str):
     assert reference.std() > 1e-3
 
 
+def test_the_network_with_classes_is_diffusers():
+    """The same output for the same class_labels, each with its own."""
+    config = replace(CONFIGS["greyscale"], num_class_embeds=4)
+    ours, theirs = UNet(config).eval(), UNet2DModel(**asdict(config)).eval()
+    generator = torch.Generator().manual_seed(0)
+    weights = {k: torch.randn(v.shape, generator=generator) * 0.05 for k, v in theirs.state_dict().items()}
+    weights["class_embedding.weight"] *= 20
+    theirs.load_state_dict(weights)
+    ours.load_state_dict(weights)
+    x = torch.randn(1, 1, 8, 8, generator=generator).expand(4, -1, -1, -1)
+    index, labels = torch.tensor([7, 7, 7, 999]), torch.tensor([0, 3, 1, 2])
+    with torch.no_grad():
+        reference = theirs(x, index, class_labels=labels).sample
+        torch.testing.assert_close(ours(x, index, labels), reference, rtol=1e-5, atol=1e-6)
+    assert (reference[0] - reference[1]).abs().mean() > 1e-3
+
+
+def test_classes_leave_the_other_weights_of_a_seed():
+    plain, told = build(PRESETS["digits"]), build(PRESETS["digits"], ("a", "b"))
+    weights = told.network.state_dict()
+    assert weights.pop("class_embedding.weight").shape == (3, 128)  # two classes, and none
+    assert weights.keys() == plain.network.state_dict().keys()
+    assert all(torch.equal(weights[name], value) for name, value in plain.network.state_dict().items())
+
+
 def test_parameters_of_the_papers_networks():
     """35.7 M for CIFAR-10 and 113.7 M for the 256×256 sets, as published (Ho et al. 2020, appendix B)."""
     with torch.device("meta"):

@@ -191,9 +191,12 @@ class Improved(nn.Module):
         updown=False,
         by_kind=False,
         time_scale=1.0,
+        classes=0,
     ):
         super().__init__()
         self.ch, self.time_scale = ch, time_scale
+        if classes:
+            self.label_emb = nn.Embedding(classes, 4 * ch)
         temb = 4 * ch
         self.time_embed = nn.Sequential(nn.Linear(ch, temb), nn.SiLU(), nn.Linear(temb, temb))
 
@@ -235,9 +238,11 @@ class Improved(nn.Module):
                 x = part(x)
         return x
 
-    def forward(self, x, t):
+    def forward(self, x, t, y=None):
         a = angles(t * self.time_scale, self.ch, self.ch // 2)
         temb = self.time_embed(torch.cat([a.cos(), a.sin()], 1))
+        if y is not None:
+            temb = temb + self.label_emb.weight[y]
         skips = []
         for parts in self.input_blocks:
             x = self.run(parts, x, temb)

@@ -1,5 +1,7 @@
 """Small models with random weights."""
 
+from dataclasses import replace
+
 import torch
 
 from ddim.diffusion import schedule
@@ -29,3 +31,10 @@ def tiny_network(seed: int = 0, channels: int = 1, size: int = 8, **changes) -> 
 def tiny_model(seed: int = 0, channels: int = 1, size: int = 8, predicts: str = "eps", **changes) -> Model:
     network = tiny_network(seed, channels, size, **changes)
     return Model(network, schedule.linear(), (channels, size, size), predicts)
+
+
+def labelled_model(classes: tuple[str, ...] = ("cat", "dog", "ship"), null: bool = True, **changes) -> Model:
+    """A tiny model that knows classes, with a label of no class or without; its embeddings differ by much."""
+    model = tiny_model(num_class_embeds=len(classes) + null, **changes)
+    model.network.class_embedding.weight.mul_(20)
+    return replace(model, facts=replace(model.facts, classes=classes))

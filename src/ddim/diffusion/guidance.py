@@ -77,7 +77,8 @@ def guided(model: Denoiser, label: Label | None = None, guidance: float = 1.0) -
         raise InputError(f"guidance must be a finite number; got {guidance}")
     if label is None:
         if guidance != 1:
-            raise InputError(f"guidance {guidance:g} leads towards a class: give a label too")
+            remedy = "give a label too" if getattr(model, "classes", ()) else "this model knows none; leave it out"
+            raise InputError(f"guidance {guidance:g} leads towards a class: {remedy}")
         if getattr(model, "embeddings", 0):
             model.no_class()
         return model
@@ -100,6 +101,8 @@ def labels_of(model: Denoiser, label: Label, n: int | None = None) -> Tensor:
         return torch.arange(n or len(classes)) % len(classes)
     if isinstance(label, Integral | str):
         return torch.full((n or 1,), number_of(classes, label))
+    if isinstance(label, float):
+        raise InputError(f"unknown class {label}: give {numbered(classes)}")
     values = label.tolist() if isinstance(label, Tensor) else list(label)
     if not isinstance(values, list):  # of a tensor of no dimensions
         return labels_of(model, values, n)
@@ -124,15 +127,15 @@ def in_turn(model: Denoiser, about: int = 16) -> Tensor:
     return labels_of(model, ALL, rows * max(1, round(about / rows)))
 
 
-def number_of(classes: Sequence[str], label: int | str) -> int:
+def number_of(classes: tuple[str, ...], label: int | str) -> int:
     """The number of a class that is named or numbered. Raises InputError where there is none."""
     if isinstance(label, str):
         if label in classes:
-            return list(classes).index(label)
+            return classes.index(label)
         if label.isdecimal():
             return number_of(classes, int(label))
     elif isinstance(label, Integral) and 0 <= label < len(classes):
         return int(label)
     near = get_close_matches(str(label), classes, 1)
     meant = f"; did you mean {near[0]}?" if near else ""
-    raise InputError(f"unknown class {label!r}: give {numbered(tuple(classes))}{meant}")
+    raise InputError(f"unknown class {label!r}: give {numbered(classes)}{meant}")

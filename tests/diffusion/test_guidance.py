@@ -1,0 +1,186 @@
+"""Labels and guidance: against closed forms, and bit for bit where one branch is asked."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from support.models import labelled_model, tiny_model
+from support.oracles import Gaussian, Mixture
+from torch import nn
+
+import ddim
+from ddim.diffusion import schedule
+from ddim.diffusion.guidance import in_turn, labels_of, plain
+from ddim.diffusion.noise import normal
+from ddim.diffusion.walk import last
+from ddim.errors import InputError
+
+ABAR = schedule.linear()
+X = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+@dataclass
+class Config:
+    num_class_embeds: int
+
+
+class Known(nn.Module):
+    """The network whose ε is exact: of each class its own oracle, and of no class the last one."""
+
+    def __init__(self, *oracles):
+        super().__init__()
+        self.oracles, self.config = oracles, Config(len(oracles))
+        self.register_parameter("dtype", nn.Parameter(torch.zeros(1, dtype=torch.float64)))
+
+    def forward(self, x, index, labels):
+        out = torch.empty_like(x)
+        for label in labels.unique().tolist():
+            rows = labels == label
+            t = index[rows][0].item() + 1
+            out[rows] = self.oracles[label](x[rows], t).eps
+        return out
+
+
+def known(*oracles) -> ddim.Model:
+    names = tuple("abc"[: len(oracles) - 1])
+    return ddim.Model(Known(*oracles), ABAR, (1, 2, 2), facts=ddim.Facts(classes=names))
+
+
+MEANS = torch.tensor([-0.6, 0.7, 0.2], dtype=torch.float64).view(3, 1, 1, 1).expand(3, 1, 2, 2)
+CLASSES = [Gaussian(ABAR, mean, torch.tensor(0.05, dtype=torch.float64)) for mean in MEANS]
+ALL = Mixture(ABAR, torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64), MEANS, 0.05)
+
+
+def test_guided_eps_of_a_mixture_of_classes_is_exact():
+    """ε_u is that of the whole mixture and ε_c that of one class; x̂_0 agrees with ε."""
+    model, x = known(*CLASSES, ALL), normal(0, range(3), (1, 2, 2)).double()
+    labels = torch.tensor([2, 0, 1])
+    for t in (1, 300, 1000):
+        for s in (0.5, 2.0, 7.5):
+            found = ddim.guided(model, labels, s)(x, t)
+            of_class = torch.cat([CLASSES[c](x[k : k + 1], t).eps for k, c in enumerate(labels.tolist())])
+            expected = ALL(x, t).eps + s * (of_class - ALL(x, t).eps)
+            torch.testing.assert_close(found.eps, expected, rtol=1e-12, atol=1e-12)
+            back = ABAR[t].sqrt() * found.x0 + (1 - ABAR[t]).sqrt() * found.eps
+            torch.testing.assert_close(back, x, rtol=1e-9, atol=1e-9)
+
+
+def test_guidance_between_two_gaussians_samples_a_third():
+    """Of one variance, N(m_u, v) and N(m_c, v) guided by s are N(m_u + s (m_c − m_u), v): its flow is known."""
+    spread, s = torch.tensor(0.05, dtype=torch.float64), 1.8
+    model = known(CLASSES[0], CLASSES[1], CLASSES[2])  # classes a and b, and no class
+    x = normal(1, range(5), (1, 2, 2)).double()
+    third = Gaussian(ABAR, MEANS[2] + s * (MEANS[1] - MEANS[2]), spread)
+    errors = []
+    for steps in (50, 100, 200):
+        times = schedule.grid(ABAR, steps, "quadratic", None)
+        end = last(ddim.walk(ddim.guided(model, "b", s), x, times)).x
+        errors.append((end - third.flow(x, times[0], 0)).abs().max().item())
+    assert errors[2] < 0.02
+    assert errors[2] < errors[1] < errors[0]
+    heun = last(ddim.walk(ddim.guided(model, "b", s), x, schedule.grid(ABAR, 200, "quadratic"), "heun")).x
+    assert (heun - third.flow(x, 1000, 0)).abs().max() < 2e-3
+
+
+def test_samples_of_a_class_and_of_none_are_of_theirs():
+    model = known(*CLASSES, ALL)
+    means = {label: ddim.sample(model, n=400, steps=20, label=label).mean((1, 2, 3)) for label in ("a", "b", None)}
+    assert abs(means["a"].mean() + 0.6) < 0.05
+    assert abs(means["b"].mean() - 0.7) < 0.05
+    share = (means[None] < -0.2).double().mean()  # of class a, which has a weight of 0.2
+    assert abs(share - 0.2) < 0.08
+
+
+@pytest.mark.parametrize("predicts", ["eps", "x0", "v"])
+def test_at_0_and_1_one_branch_alone_is_asked_and_equalled(predicts, monkeypatch):
+    model, labels = labelled_model(predicts=predicts), torch.tensor([0, 2, 1, 1])
+    calls, forward = [], type(model.network).forward
+    monkeypatch.setattr(
+        type(model.network), "forward", lambda self, *told: calls.append(told[2]) or forward(self, *told)
+    )
+    for t in (1, 500, 1000):
+        calls.clear()
+        of_class, of_none = ddim.guided(model, labels)(X, t), ddim.guided(model, labels, 0)(X, t)
+        assert torch.equal(calls[0], labels)
+        assert torch.equal(calls[1], torch.full((4,), 3))
+        assert len(calls) == 2
+        assert all(map(torch.equal, of_class, model(X, t, labels)))
+        assert all(map(torch.equal, of_none, model(X, t)))
+    assert (of_class.eps - of_none.eps).abs().max() > 1e-2
+
+
+def test_samples_do_not_depend_on_the_batch():
+    model, labels = labelled_model(), [2, 0, 1, 1, 0]
+    for guidance in (0, 1, 2.5):
+        how = {"steps": 4, "eta": 1, "label": labels, "guidance": guidance}
+        whole = ddim.sample(model, n=5, batch_size=5, **how)
+        torch.testing.assert_close(ddim.sample(model, n=5, batch_size=2, **how), whole, rtol=1e-5, atol=1e-6)
+    one = ddim.sample(model, n=2, steps=4, label="ship", guidance=2)
+    both = ddim.sample(model, n=5, steps=4, label="all", guidance=2)
+    torch.testing.assert_close(
+        ddim.sample(model, n=2, steps=4, label="all", guidance=2), both[:2], rtol=1e-5, atol=1e-6
+    )
+    assert (one - both[:2]).abs().max() > 1e-2
+    same = ddim.sample(model, n=5, steps=4, label=torch.tensor([0, 1, 2, 0, 1]), guidance=2, batch_size=5)
+    assert torch.equal(same, ddim.sample(model, n=5, steps=4, label="all", guidance=2, batch_size=5))
+
+
+def test_without_a_label_the_null_label_is_meant():
+    model = labelled_model()
+    null = replace(model, facts=ddim.Facts())  # which knows of no null label, so that 3 is a class
+    assert torch.equal(ddim.sample(model, n=3, steps=3), ddim.sample(null, n=3, steps=3, label=3))
+    assert torch.equal(ddim.sample(model, n=3, steps=3, label=1, guidance=0), ddim.sample(model, n=3, steps=3))
+
+
+def test_a_guided_model_is_a_model():
+    """It encodes, decodes and clips as any other."""
+    model = ddim.guided(labelled_model(), "dog", 1.5)
+    z = ddim.encode(model, X.clamp(-1, 1), steps=5, solver="exact")
+    assert (ddim.decode(model, z, steps=5) - X.clamp(-1, 1)).abs().max() < 1e-4
+    assert ddim.sample(model, n=3, steps=3, clip=True).shape == (3, 1, 8, 8)
+    assert ddim.interpolate(model, z[0][:1], z[0][1:2], frames=3, steps=3).shape == (3, 1, 8, 8)
+    with pytest.raises(InputError, match="4 labels for 3 images"):
+        ddim.guided(labelled_model(), [0, 1, 2, 0])(X[:3], 5)
+
+
+def test_labels_are_numbers_or_names():
+    model = labelled_model(("cat", "10", "ship"))
+    assert labels_of(model, "10", 2).tolist() == [1, 1]  # a name before a number
+    assert labels_of(model, "2").tolist() == labels_of(model, 2).tolist() == labels_of(model, "ship").tolist() == [2]
+    assert labels_of(model, np.array([0, 2]), 2).tolist() == labels_of(model, ["cat", 2]).tolist() == [0, 2]
+    assert labels_of(model, torch.tensor(2), 2).tolist() == [2, 2]
+    assert labels_of(model, "all", 5).tolist() == [0, 1, 2, 0, 1]
+    assert (plain(model, "cat", 3), plain(model, "all", 3), plain(model, None, 3)) == (0, "all", None)
+    assert plain(model, ["cat", "ship"], 2) == [0, 2]
+    assert in_turn(model).tolist() == [0, 1, 2] * 5
+    assert in_turn(labelled_model(tuple(map(str, range(40))))).tolist() == list(range(16))
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"label": "shp"}, "unknown class 'shp': give one of cat, dog, ship; did you mean ship?"),
+        ({"label": 3}, "unknown class 3: give one of cat, dog, ship"),  # which stands for no class
+        ({"label": -1}, "unknown class -1"),
+        ({"label": 1.5}, "1.5"),
+        ({"label": [0, 1]}, "2 labels for 3 images"),
+        ({"label": []}, "0 labels for 3 images"),
+        ({"guidance": 2.0}, "guidance 2 leads towards a class: give a label too"),
+        ({"label": 0, "guidance": float("nan")}, "guidance must be a finite number; got nan"),
+    ],
+)
+def test_what_cannot_be_is_refused(how, said):
+    with pytest.raises(InputError) as caught:
+        ddim.sample(labelled_model(), n=3, steps=2, **how)
+    assert said in str(caught.value)
+
+
+def test_a_model_without_classes_takes_no_label():
+    for how in ({"label": 0}, {"label": "all"}, {"label": [0]}):
+        with pytest.raises(InputError, match="this model knows no classes: give no label"):
+            ddim.sample(tiny_model(), n=1, steps=1, **how)
+    with pytest.raises(InputError, match="this model knows none; leave it out"):
+        ddim.sample(tiny_model(), n=1, steps=1, guidance=2)
+    with pytest.raises(InputError, match="knows no classes"):
+        tiny_model()(X, 5, torch.zeros(4, dtype=torch.long))
