@@ -29,6 +29,8 @@ REFUSED = [
     (("sample", "digits", "--device", "meta"), "device meta is not available here: name cpu, cuda, cuda:1 or mps"),
     (("sample", "digits", "--device", ""), "device  is not available here: name cpu, cuda, cuda:1 or mps"),
     (("sample", "digits", "--batch-size", HUGE), f"--batch-size must be at most 1000000; got {HUGE}"),
+    (("sample", "digits", "--guidance", "nan"), "--guidance must be a finite number; got nan"),
+    (("sample", "digits", "--guidance", "-1"), "--guidance must be at least 0; got -1.0"),
     (("sample", ""), "MODEL is empty"),
     (("evaluate", "digits", "--steps"), "--steps needs at least one value"),
     (("evaluate", "digits", "--eta"), "--eta needs at least one value"),

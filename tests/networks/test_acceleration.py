@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support.models import tiny_network
+from support.models import labelled_model, tiny_network
 from torch import nn
 
 import ddim
@@ -12,6 +12,7 @@ from ddim.diffusion.walk import last
 from ddim.errors import InputError
 from ddim.images.pixels import to_uint8
 from ddim.networks.acceleration.compiled import Padded, compiled
+from ddim.networks.acceleration.int8 import quantised
 from ddim.networks.acceleration.packed import Folded, PackedConv, folded, packed
 from ddim.networks.blocks import doubled
 from ddim.networks.lucidrains_unet import LucidConfig, LucidUNet
@@ -124,6 +125,34 @@ def test_a_folded_network_computes_the_same_and_is_folded_before_it_is_rounded()
     made = network.up_blocks[0].upsamplers[0]
     assert isinstance(made, Folded)
     assert torch.equal(network.to(torch.bfloat16).up_blocks[0].upsamplers[0].weight, kernel.bfloat16())
+
+
+def test_faster_networks_are_told_classes_too():
+    """Padded, packed, of 8 bits: each class stays itself, and no class too."""
+    plain, known = labelled_model(), {}
+    known["padded"] = replace(plain, network=Padded(plain.network))
+    known["packed"], known["int8"] = labelled_model(), quantised(labelled_model())
+    packed(known["packed"].network, least=0)
+    x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 1, 2, 2])
+    far = (plain(x, 500).eps - plain(x, 500, labels).eps).abs().max()
+    assert far > 5e-2
+    for name, model in known.items():
+        assert (model.classes, model.null_label) == (plain.classes, 3)
+        within = 0.3 * far if name == "int8" else 1e-4
+        for n in (4, 3):
+            assert (model(x[:n], 500, labels[:n]).eps - plain(x[:n], 500, labels[:n]).eps).abs().max() < within
+            assert (model(x[:n], 500).eps - plain(x[:n], 500).eps).abs().max() < within
+
+
+def test_prepared_models_keep_their_classes():
+    plain = ddim.sample(labelled_model(), n=6, steps=5, label="all", guidance=1.5)
+    for precision in ("fp32", "bf16"):
+        model = ddim.prepare(labelled_model(), precision)
+        assert model.classes == ("cat", "dog", "ship")
+        assert (ddim.sample(model, n=6, steps=5, label="all", guidance=1.5) - plain).abs().mean() < 0.05
+    without = labelled_model(null=False)  # measured on classes: it knows nothing else
+    assert ddim.sample(quantised(without), n=2, steps=2, label=1).shape == (2, 1, 8, 8)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -118,6 +119,8 @@ def labels_for(source: ImageSet) -> Labels:
             f"{source.name(0)} and the others have no labels: put them into a folder a class, as in data/cat/1.png, "
             "name a table with a column label, or leave out --labels"
         )
+    if lacking := np.flatnonzero(found.numbers < 0).tolist():
+        raise InputError(f"{source.name(lacking[0])}: has no label, as {len(lacking)} in all; give it one")
     if len(found.classes) < 2:
         raise InputError(f"{source.name(0)} and the others are of one class: leave out --labels")
     return found
@@ -132,8 +135,6 @@ def begin(run: Run, source: ImageSet, told: Labels | None, accelerator, stack: E
     with accelerator.local_main_process_first():  # what it decodes, the others of the machine find in the cache
         images, numbers = load_numbered(source)
     labels = None if told is None else torch.from_numpy(told.numbers)[numbers]
-    if told is not None and (lacking := (labels < 0).nonzero()).numel():
-        raise InputError(f"{source.name(int(numbers[lacking[0]]))}: has no label, as {len(lacking)} in all")
     if accelerator.is_main_process:
         stack.enter_context(held(run.out))
         parameters = sum(p.numel() for p in run.model.network.parameters())

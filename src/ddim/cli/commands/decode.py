@@ -32,6 +32,10 @@ class Decode:
     """Another grid than the latents' own, falling to 0; needs --force."""
     solver: SolverName | None = None
     """How each step is taken; by default as the latents were made."""
+    label: str | None = None
+    """Another class than the one that they were encoded with, by its name or number."""
+    guidance: float | None = None
+    """How far to go towards the class; by default as they were encoded."""
     force: bool = False
     """Decode on another model or another grid than the latents were made with."""
     out: Path = Path("decoded")
@@ -47,6 +51,7 @@ def main(args: Sequence[str]) -> None:
     LatentFile(o.latents)  # refused before the model is loaded
     model = load_model(o.model, o.machine)
     made = decode_files(
-        model, o.latents, o.out, o.steps, o.spacing, o.times, o.solver, o.force, o.machine.batch_size, True
-    )
+        model, o.latents, o.out, o.steps, o.spacing, o.times, o.solver, o.force, o.machine.batch_size, True,
+        o.label, o.guidance,
+    )  # fmt: skip
     say(f"{made.n} images: {made.images}", f"sheet of the first {made.shown}: {made.sheet}")
