@@ -87,9 +87,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(ddim_cli, saved, t
         assert result.returncode == 2
         return result.stderr.strip().splitlines()[-1]
 
-    assert (
-        told("model", "--label", "shop") == "ddim: unknown class 'shop': give one of cat, dog, ship; did you mean ship?"
-    )
+    assert told("model", "--label", "shop").endswith("give one of cat, dog, ship; did you mean ship?")
     assert told("model", "--guidance", 2).endswith("leads towards a class: give a label too")
     assert told("without").endswith("makes images of a class only: give a label, one of cat, dog, ship")
     assert told("without", "--label", 1, "--guidance", 2).endswith("so it cannot be guided: leave out guidance")
@@ -141,9 +139,7 @@ def test_the_card_names_the_classes(saved, tmp_path, monkeypatch):
         [(folder / "README.md").read_text(), str(plots.read(folder / "samples.png").shape)]
     ))  # fmt: skip
     text = publishing.push(load(saved, "cpu"), "me/mine", str(saved), steps=2)
-    assert (
-        "`--label NAME` chooses one of 3 classes: cat, dog, ship; label 3 of the network stands for no class." in text
-    )
+    assert "`--label NAME` chooses one of 3 classes: cat, dog, ship; label 3 of the network stands for no" in text
     assert 'UNet2DModel.from_pretrained("me/mine", subfolder="unet")` opens its network' in text
     assert "DDIMPipeline" not in text
     assert "15 samples with 2 steps" in text
