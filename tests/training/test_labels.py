@@ -36,7 +36,7 @@ def told(settings: Settings, steps: int, monkeypatch) -> tuple[torch.Tensor, tor
 
     def noted(network, x0, times, eps, abar, labels):
         seen.append((((x0[:, 0, 0, 0] + 1) * 127.5).round().long(), labels))
-        return network(x0, times - 1, labels).mean()
+        return network.conv_out.bias.sum()  # any loss: what counts is what comes with it
 
     monkeypatch.setattr(loop, "loss_of", noted)
     images, labels = shaded()
@@ -152,7 +152,7 @@ def test_images_too_many_for_memory_go_with_their_labels(folders, monkeypatch):
     settings = TINY.changed(labels=True, batch_size=6, steps=12, workers=0, flip=False)
     seen = []
     monkeypatch.setattr(
-        loop, "loss_of", lambda network, x0, t, e, abar, y: seen.append((x0, y)) or network(x0, t - 1, y).mean()
+        loop, "loss_of", lambda network, x0, t, e, abar, y: seen.append((x0, y)) or network.conv_out.bias.sum()
     )
     model = build(settings, found.labels.classes)
     state = loop.State.new(settings.optimiser, model.network)
