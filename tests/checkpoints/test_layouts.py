@@ -166,6 +166,15 @@ def test_class_conditional_guided_diffusion(tmp_path):
     saved = ddim.load(ddim.save(model, tmp_path / "saved"), "cpu")
     assert same(saved, model)
     assert saved.null_label is None
+    for source in ("cond.pt", "saved"):  # of other training, whose last label is of none: the caller knows
+        options = {"image_size": 16, "num_heads": 4} if source == "cond.pt" else {}
+        told = ddim.load(tmp_path / source, "cpu", null_label=True, **options)
+        assert (told.classes, told.null_label) == (("0", "1", "2", "3"), 4)
+    assert ddim.load(ddim.save(told, tmp_path / "told"), "cpu").null_label == 4
+    with pytest.raises(InputError, match="a model folder says this itself; leave out --null-label"):
+        ddim.load(tmp_path / "told", "cpu", null_label=True)
+    with pytest.raises(InputError, match="digits: knows no classes; leave out --null-label"):
+        ddim.load("digits", "cpu", null_label=True)
     with pytest.raises(InputError, match=r"the official code cannot express .*num_class_embeds 5"):
         official.save(model, tmp_path / "official")
 

@@ -49,6 +49,11 @@ def load(source: str | Path, device: str | torch.device | None = None, **options
     if (path / official.CHECKPOINT).is_file() and not (path / UNET).exists():  # where the official code trained
         path = path / official.CHECKPOINT
     model = load_file(path, options) if path.is_file() else load_folder(path, options)
+    if options.null_label:
+        if not model.embeddings:
+            raise InputError(f"{path}: knows no classes; leave out {option('null_label')}")
+        names = tuple(map(str, range(model.embeddings - 1)))
+        model = replace(model, facts=replace(model.facts, classes=names))
     model.network.requires_grad_(False).eval()
     return model.to(chosen)
 
@@ -89,6 +94,7 @@ def load_folder(path: Path, options: Options | None = None) -> Model:
     unsaid = set() if config.get("sample_size") else {"image_size"}
     unsaid |= set() if scheduler else {"T", "schedule", "beta_1", "beta_T", "objective"}
     unsaid |= {"raw"} if both else set()
+    unsaid |= {"null_label"} if "classes" not in index.get("ddim", {}) else set()
     if extra := options.given() - unsaid:
         raise InputError(f"{path}: a model folder says this itself; leave out {option(min(extra))}")
     network, mark = _within(config_path, lambda: network_of(config, options))

@@ -30,6 +30,8 @@ class Options:
     """guided-diffusion: q, k and v are split before the heads."""
     rescale_timesteps: bool = True
     """improved- and guided-diffusion: the network sees times as if of 1000; matters where T is another number."""
+    null_label: bool = False
+    """The last of its classes stands for no class, as training for guidance has it."""
     raw: bool = False
     """The weights as trained instead of their average, where a file holds both."""
 
