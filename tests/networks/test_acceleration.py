@@ -139,10 +139,12 @@ def test_faster_networks_are_told_classes_too():
     assert far > 1e-2
     for name, model in known.items():
         assert (model.classes, model.null_label) == (plain.classes, 3)
-        within = 0.3 * far if name == "int8" else 1e-4
+        within = 0.1 if name == "int8" else 1e-4
         for n in (4, 3):
             assert (model(x[:n], 500, labels[:n]).eps - plain(x[:n], 500, labels[:n]).eps).abs().max() < within
             assert (model(x[:n], 500).eps - plain(x[:n], 500).eps).abs().max() < within
+        assert torch.equal(model(x, 500).eps, model(x, 500, torch.full((4,), 3)).eps)
+        assert (model(x, 500).eps - model(x, 500, labels).eps).abs().max() > 0.5 * far
 
 
 def test_prepared_models_keep_their_classes():

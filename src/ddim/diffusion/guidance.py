@@ -111,11 +111,15 @@ def labels_of(model: Denoiser, label: Label, n: int | None = None) -> Tensor:
     return torch.tensor([number_of(classes, value) for value in values])
 
 
-def plain(model: Denoiser, label: Label | None, n: int) -> int | str | list[int] | None:
-    """A label for n images as a settings file keeps it: as "all", a number, or n numbers. Raises InputError."""
-    if label is None:
+def plain(model: Denoiser, label: Label | None, n: int, guidance: float = 1.0) -> int | str | list[int] | None:
+    """A label for n images as a settings file keeps it: as "all", a number, or n numbers. Raises InputError, also where
+    it cannot be guided so.
+    """
+    numbers = None if label is None else labels_of(model, label, n)
+    guided(model, numbers, guidance)
+    if numbers is None:
         return None
-    numbers = labels_of(model, label, n).tolist()
+    numbers = numbers.tolist()
     if isinstance(label, Integral | str):
         return ALL if label == ALL and ALL not in model.classes else numbers[0]
     return numbers

@@ -8,7 +8,7 @@ import torch
 
 from ddim.diffusion.clipping import Clip
 from ddim.diffusion.guidance import Label, guided, plain
-from ddim.diffusion.model import Model
+from ddim.diffusion.model import Denoiser, Model
 from ddim.diffusion.noise import check_seed
 from ddim.diffusion.schedule import Time, grid
 from ddim.diffusion.solvers import Implicit, Solver, check_eta, find, with_noise
@@ -55,24 +55,21 @@ def evaluate(
     reference: training images as `--data` names them, or an .npz of statistics; by default those that the model was
     trained on.  held_out: real images for the floor.  features: see `ddim.features.find`; by default the small network
     that fits the images, else inception.  solver: one without noise is for η = 0.  clip: for every cell, by default as
-    in `ddim.sample`.  label, guidance: the class of the images, as in `ddim.sample`; "all" measures against images of
-    all classes.  name: what the report calls the model.
+    in `ddim.sample`; label and guidance likewise.  name: what the report calls the model.
     Returns the report as table.json holds it; None in the processes that help. Raises InputError.
     """
-    grids = checked(model, steps, eta, n, spacing, seed, solver)
+    grids, label = checked(model, steps, eta, n, spacing, seed, solver), plain(model, label, n, guidance)
     cells = [(S, e) for S in grids for e in dict.fromkeys(eta)]
     out, workers = Path(out), workers or processes(str(model.device))
     main, solver, source = workers.is_main_process, find(solver), reference or model.facts.data or ""
     against = reference_of(model, source, features, n, held_out, skip_broken, progress) if main else None
     settings = {"model": model.fingerprint, "precision": model.facts.precision, "spacing": spacing, "seed": seed}
-    label = plain(model, label, n)
     settings |= {"clip": said(clip), "solver": solver.name, "label": label, "guidance": float(guidance)}
-    warm = guided(model, None if label is None else 0, guidance)
     with opened(out / "evaluate.json", settings, batch_size, model, workers) as size:
         jobs = {(S, e): job_of(out, n, size, grids[S], S, e, settings, clip, solver) for S, e in cells}
         shares = {cell: job.share(model, workers) for cell, job in jobs.items()}
         workers.wait_for_everyone()
-        warm(torch.zeros(size, *model.shape, device=model.device), model.T)  # the first call is slow: no cell's to pay
+        warm_up(guided(model, None if label is None else 0, guidance), size)
         measured = []
         total = sum(sum(map(len, share)) * (len(grids[cell[0]]) - 1) for cell, share in shares.items())
         with watched(continues(out)), bar("sampling the grid", total, progress and main) as advance:
@@ -92,6 +89,11 @@ def evaluate(
                     advance(0, "")
         found = against and record(model, against, measured, n, settings, cells, name)
         return found and written(found, against, jobs, out)
+
+
+def warm_up(model: Denoiser, size: int) -> None:
+    """Call the model once: the first call is slow, and no cell's to pay."""
+    model(torch.zeros(size, *model.shape, device=model.device), len(model.abar) - 1)
 
 
 def job_of(out: Path, n: int, size: int, times, S: int, eta: float | str, settings: dict, clip, solver) -> Job:

@@ -80,7 +80,7 @@ def encode_files(
     if isinstance(solver, Exact):
         check_pair_grid(path)
     chosen = Selection(images, model.shape, skip_broken)
-    told, batches = plain(model, label, len(chosen)), batches_of(model, len(chosen), batch_size)
+    told, batches = plain(model, label, len(chosen), guidance), batches_of(model, len(chosen), batch_size)
     guide = guide_of(model, told, guidance, len(chosen))
     names = [chosen.name(i) for i in range(len(chosen))]
     about = {"model": model.fingerprint, "solver": solver.name, "times": path, "names": names}

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ddim.diffusion.clipping import Clip, clipping
-from ddim.diffusion.guidance import ALL, Label, guided, labels_of, plain
+from ddim.diffusion.guidance import ALL, Label, labels_of, plain
 from ddim.diffusion.model import Model
 from ddim.diffusion.noise import check_seed
 from ddim.diffusion.sampling import chunks, default_batch_size, generate, sampling_grid
@@ -126,8 +126,7 @@ def sample_files(
     check_eta(model.abar, path, eta, variance)
     with_noise(solver, eta, variance, iter(()))
     check_seed(seed)
-    label, beside = plain(model, label, n), sheet_beside(out)
-    guided(model, label, guidance)
+    label, beside = plain(model, label, n, guidance), sheet_beside(out)
     eta, variance = noise_of(eta, variance)
     settings = {
         **{"model": model.fingerprint, "precision": model.facts.precision, "format": format, "seed": seed},
@@ -143,8 +142,7 @@ def sample_files(
         share = job.share(model, workers)
         workers.wait_for_everyone()
         total = sum(map(len, share)) * (len(path) - 1)
-        shown = progress and workers.is_main_process
-        with watched(continues(out)), bar("sampling", total, shown) as advance:
+        with watched(continues(out)), bar("sampling", total, progress and workers.is_main_process) as advance:
             for indices in share:
                 for moment in job.walk(model, indices):
                     advance(len(indices))
