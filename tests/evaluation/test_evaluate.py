@@ -158,14 +158,15 @@ def test_published_figures_stand_beside_what_compares_with_them_only():
 
 
 def test_the_papers_figures_need_its_data_its_features_and_its_number():
-    def paper(name: str, n: int, data_set: str | None) -> str | None:
+    def paper(name: str, n: int, data_set: str | None, label: int | None = None) -> str | None:
         model = ddim.load("digits", "cpu")
         statistics = Statistics(torch.zeros(2), torch.eye(2))
         against = Reference("x", features.Features(torch.nn.Identity(), name, "0"), statistics, None, None, data_set)
-        settings = {"seed": 0, "spacing": "linear", "solver": "ddim", "clip": "auto"}
+        settings = {"seed": 0, "spacing": "linear", "solver": "ddim", "clip": "auto", "label": label, "guidance": 1.0}
         return record(model, against, [], n, settings, [(10, 0.0)], "")["paper"]
 
     assert paper("inception", 50_000, "CIFAR-10") == "CIFAR-10"
+    assert paper("inception", 50_000, "CIFAR-10", label=3) is None
     assert paper("inception", 10_000, "CIFAR-10") is None
     assert paper("cifar10-small", 50_000, "CIFAR-10") is None
     assert paper("inception", 50_000, None) is None

@@ -127,7 +127,7 @@ def checked(model: Model, steps, eta, n: int, spacing: str, seed: int, solver) -
 def record(model: Model, against: Reference, measured: list[dict], n: int, settings: dict, cells, name: str) -> dict:
     """The report as table.json holds it."""
     averaged = model.facts.averaged or model.facts.preset is not None
-    comparable = against.features.name == "inception" and n >= report.PUBLISHED_N
+    comparable = against.features.name == "inception" and n >= report.PUBLISHED_N and settings["label"] is None
     return {
         "model": {
             "source": name or model.facts.source,

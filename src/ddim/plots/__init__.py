@@ -2,6 +2,6 @@
 
 from ddim.plots.animations import animation
 from ddim.plots.curves import loss_curve
-from ddim.plots.sheets import enlargement, grid, read, rows, save, to_pil
+from ddim.plots.sheets import by_class, enlargement, grid, read, rows, save, to_pil
 
-__all__ = ["animation", "enlargement", "grid", "loss_curve", "read", "rows", "save", "to_pil"]
+__all__ = ["animation", "by_class", "enlargement", "grid", "loss_curve", "read", "rows", "save", "to_pil"]
