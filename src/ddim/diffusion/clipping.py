@@ -49,12 +49,21 @@ class Clipped:
         return Prediction(x0.to(x.dtype), eps.to(x.dtype), prediction.abar)
 
 
+# What `Model`s are sampled with by default: clipped where there is more noise than signal, 1 − ᾱ > ᾱ, and x̂_0 therefore
+# holds a multiple of the network's error. A network of little training, or any at ᾱ near 0, gives noise without it, and
+# a finished one loses nothing by it: docs/evaluation.md has the measurements.
+NOISY = Clip(below=0.5)
+
+
 def clipping(model, clip: Clip | bool | None = None):
     """The model, clipped or not, by the one rule of precedence: what the caller says (`clip`), else what the model's
-    folder says (`model.facts.clip`), else not at all.
+    folder says (`model.facts.clip`), else where there is more noise than signal. A model without facts, which is not
+    known to be of images in [−1, 1], is left alone unless the caller says.
     """
     facts = getattr(model, "facts", None)
-    said = clip if clip is not None else facts.clip if facts is not None else None
-    if said is None or said is False:
+    chosen = clip
+    if chosen is None and facts is not None:
+        chosen = facts.clip if facts.clip is not None else NOISY
+    if chosen is None or chosen is False:
         return model
-    return Clipped(model, Clip() if said is True else said)
+    return Clipped(model, Clip() if chosen is True else chosen)
