@@ -185,7 +185,7 @@ def said(model: Model, clip: Clip | bool | None) -> bool | list:
     """What a word on clipping comes to with this model, as a settings file keeps it: it does not depend on what the
     default is.
     """
-    clip = getattr(clipping(model, clip), "clip", False)
+    clip = clipping(model, clip).clip
     if not isinstance(clip, Clip) or clip == Clip():
         return bool(clip)
     return [clip.range, clip.keep_eps] + ([clip.below] if clip.below != 1 else [])
