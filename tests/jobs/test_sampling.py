@@ -71,7 +71,7 @@ def files(folder: Path, pattern: str) -> dict[str, bytes]:
 
 
 def test_a_killed_job_goes_on_to_the_same_file(run, tmp_path):
-    args = ("sample", run, "--n", 60, "--steps", 60, "--eta", 1, "--precision", "fp32")
+    args = ("sample", run, "--n", 62, "--steps", 60, "--eta", 1, "--precision", "fp32")
     args += ("--batch-size", 8, "--format", "npz")
     finish(command(*args, "--out", "whole"), tmp_path)
     shards = tmp_path / "broken" / "shards"
@@ -87,7 +87,7 @@ def test_a_killed_job_goes_on_to_the_same_file(run, tmp_path):
     assert whole == broken
     with np.load(tmp_path / "whole" / "images.npz") as file:
         pictures = torch.from_numpy(file["arr_0"]).permute(0, 3, 1, 2)
-    expected = to_uint8(sample(ddim.prepare(tiny_model(), "fp32"), n=60, steps=60, eta=1.0, batch_size=8))
+    expected = to_uint8(sample(ddim.prepare(tiny_model(), "fp32"), n=62, steps=60, eta=1.0, batch_size=8))
     assert torch.equal(pictures, expected)
     refused(
         subprocess.run(
