@@ -64,7 +64,7 @@ def evaluate(
     main, solver, source = workers.is_main_process, find(solver), reference or model.facts.data or ""
     against = reference_of(model, source, features, n, held_out, skip_broken, progress) if main else None
     settings = {"model": model.fingerprint, "precision": model.facts.precision, "spacing": spacing, "seed": seed}
-    settings |= {"clip": said(clip), "solver": solver.name, "label": label, "guidance": float(guidance)}
+    settings |= {"clip": said(model, clip), "solver": solver.name, "label": label, "guidance": float(guidance)}
     with opened(out / "evaluate.json", settings, batch_size, model, workers) as size:
         jobs = {(S, e): job_of(out, n, size, grids[S], S, e, settings, clip, solver) for S, e in cells}
         shares = {cell: job.share(model, workers) for cell, job in jobs.items()}
