@@ -28,7 +28,9 @@ class Sample:
     """How many images."""
     grid: SampleGrid = SampleGrid()
     solver: SolverName = "ddim"
-    """How each step is taken; heun evaluates the network twice in each."""
+    """How each step is taken; heun and dpm++2s evaluate the network twice in each."""
+    afs: bool = False
+    """Take the noise for the network's first answer, of which it is nearly true: one evaluation less."""
     noise: Noise = Noise()
     clipping: Clipping = Clipping()
     format: Literal["png", "npz"] = "png"
@@ -44,9 +46,12 @@ class Sample:
         g, eta = self.grid, self.noise.eta if self.noise.variance == "small" else "hat"
         steps = f"S{g.steps}-{g.spacing or 'linear'}" if g.times is None else f"times{len(g.times) - 1}"
         clip = {"auto": "", "on": "-clip", "off": "-noclip"}[self.clipping.clip]
-        solver = "" if self.solver == "ddim" else f"-{self.solver}"
+        solver = "" if self.named() == "ddim" else f"-{self.named()}"
         name = f"{Path(self.model).name}-{steps}{solver}-eta{eta}{clip}-seed{self.noise.seed}"
         return self.out or Path("samples") / name
+
+    def named(self) -> str:
+        return f"{self.solver}+afs" if self.afs else self.solver
 
 
 def main(args: Sequence[str]) -> None:
@@ -58,7 +63,7 @@ def main(args: Sequence[str]) -> None:
     model = load_model(o.model, o.machine, workers.device, workers.is_main_process, o.compile)
     made = sample_files(
         model, o.folder(), o.n, o.grid.steps, o.noise.eta, o.grid.spacing, o.noise.seed, o.clipping.value(), o.format,
-        o.machine.batch_size, o.grid.times, o.solver, o.noise.variance, progress=True, workers=workers,
+        o.machine.batch_size, o.grid.times, o.named(), o.noise.variance, progress=True, workers=workers,
     )  # fmt: skip
     if made:
         say(f"{o.n} images: {made.images}", f"sheet of the first {made.shown}: {made.sheet}")

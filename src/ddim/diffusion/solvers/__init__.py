@@ -10,26 +10,26 @@ from ddim.diffusion.solvers.analytic import AnalyticalFirst, afs
 from ddim.diffusion.solvers.contract import Multistep, Solver, multistep
 from ddim.diffusion.solvers.corrector import UniPC
 from ddim.diffusion.solvers.ddim import ddim
-from ddim.diffusion.solvers.inversion import Exact, Implicit, Pair
-from ddim.diffusion.solvers.multistep import ab2, ab3, dpm2m, dpm2m_mean, dpm3m, ipndm
+from ddim.diffusion.solvers.inversion import BDIA, OBELM, Exact, Implicit, Pair
+from ddim.diffusion.solvers.multisteps import ab2, ab3, dpm2m, dpm2m_mean, dpm3m, ipndm
 from ddim.diffusion.solvers.singlestep import DPM2S, EulerT, Heun
 from ddim.diffusion.solvers.stochastic import SDE, VARIANCES, Stochastic, check_eta, noise_of
 from ddim.errors import InputError, choose
 
 __all__ = [
-    "DPM2S", "SOLVERS", "VARIANCES", "AnalyticalFirst", "EulerT", "Exact", "Heun", "Implicit", "Multistep", "Pair",
-    "Solver", "Stochastic", "UniPC", "ab2", "ab3", "afs", "check_eta", "ddim", "dpm2m", "dpm3m", "find", "ipndm",
-    "multistep", "noise_of", "with_noise",
+    "BDIA", "DPM2S", "OBELM", "SDE", "SOLVERS", "VARIANCES", "AnalyticalFirst", "EulerT", "Exact", "Heun", "Implicit",
+    "Multistep", "Pair", "Solver", "Stochastic", "UniPC", "ab2", "ab3", "afs", "check_eta", "ddim", "dpm2m", "dpm3m",
+    "find", "ipndm", "multistep", "noise_of", "with_noise",
 ]  # fmt: skip
 
 SOLVERS: dict[str, Solver] = {
     solver.name: solver
     for solver in (
         *(ddim, ab2, ab3, ipndm, dpm2m, dpm3m, UniPC(), UniPC("unipc3", order=4, predictions=3)),
-        *(Heun(), DPM2S(), EulerT(), SDE, Implicit(), Exact()),
+        *(Heun(), DPM2S(), EulerT(), SDE, Implicit(), BDIA(), OBELM()),
     )
 }
-SOLVERS["unipc2"] = SOLVERS["unipc"]
+SOLVERS["unipc2"] = SOLVERS["unipc"]  # another name of the same
 
 
 def find(solver: str | Solver) -> Solver:
@@ -57,7 +57,7 @@ def with_noise(solver: str | Solver, eta: float | str, variance: str, noise) -> 
     if value == 0:
         return solver
     if solver is dpm2m:
-        return Stochastic(dpm2m.name, 1, value, variance, noise, dpm2m_mean, 2)
+        return Stochastic(dpm2m.name, 2, value, variance, noise, dpm2m_mean, 2)
     if solver is not ddim:
         raise InputError(f"solver {solver.name} takes no noise: leave out eta, or choose ddim or dpm++2m")
     return Stochastic(eta=value, variance=variance, noise=noise)

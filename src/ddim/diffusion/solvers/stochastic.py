@@ -12,7 +12,7 @@ from torch import Tensor
 from ddim.diffusion.process import Prediction, posterior_mean, sigma, sigma_hat
 from ddim.diffusion.schedule import Time, level
 from ddim.diffusion.solvers.contract import Solver, only
-from ddim.diffusion.solvers.multistep import dpm2m_mean
+from ddim.diffusion.solvers.multisteps import dpm2m_mean
 from ddim.errors import InputError
 
 Variance = Literal["small", "large"]
@@ -27,7 +27,8 @@ def posterior(past: tuple[Prediction, ...], abar: Tensor, sigma: Tensor) -> Tens
 
 @dataclass(frozen=True)
 class Stochastic(Solver):
-    """A step with fresh noise, which the value holds: `noise` yields one (N, C, H, W) a step.
+    """A step with fresh noise, which the value holds: `noise` yields one (N, C, H, W) a step. The order is that of the
+    law of what comes out.
 
     mean: of the step, from the last `memory` predictions, newest first, the level ᾱ_s and the deviation σ; DDIM's by
     default.  variance: "small" is σ(η); "large" is σ̂, which scales the noise alone, while the direction keeps σ(η). η
@@ -61,7 +62,7 @@ class Stochastic(Solver):
 
 
 # SDE-DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, section 5), which is η = 1 of `dpm++2m`.
-SDE = Stochastic("sde-dpm++2m", order=1, mean=dpm2m_mean, memory=2)
+SDE = Stochastic("sde-dpm++2m", order=2, mean=dpm2m_mean, memory=2)
 
 
 def noise_of(eta: float | str, variance: str = "small") -> tuple[float, Variance]:

@@ -4,7 +4,7 @@ Each is DDIM's step (12) plus a correction: of ε, in the variable σ̄ = √((1
 starts with the lower orders, for want of predictions: its first step is DDIM's. All go up and down.
 
 In σ̄ the data are a place like others (σ̄ = 0). λ is infinite there, so in λ the steps from and into the data are DDIM's,
-and what was predicted at the data is not used; the same at a level without any signal.
+and what was predicted at the data is not used. So it is for all of them at a level without any signal.
 """
 
 import torch
@@ -31,8 +31,8 @@ def ab2(x: Tensor, past: tuple[Prediction, ...], abar: Tensor) -> Tensor:
     if len(past) == 1:
         return marginal(past[0].x0, past[0].eps, abar)
     here, before = past[:2]
-    step = sigma_bar(abar) - sigma_bar(here.abar)
-    return with_eps(past, step / (2 * (sigma_bar(here.abar) - sigma_bar(before.abar))) * (here.eps - before.eps), abar)
+    share = (sigma_bar(abar) - sigma_bar(here.abar)) / (sigma_bar(here.abar) - sigma_bar(before.abar)) / 2
+    return with_eps(past, finite(share) * (here.eps - before.eps), abar)
 
 
 @multistep(3)
@@ -44,7 +44,7 @@ def ab3(x: Tensor, past: tuple[Prediction, ...], abar: Tensor) -> Tensor:
     h = sigma_bar(abar) - first
     slope = (past[0].eps - past[1].eps) / (first - second)
     bend = (slope - (past[1].eps - past[2].eps) / (second - third)) / (first - third)
-    return with_eps(past, h / 2 * slope + (h * h / 3 + h * (first - second) / 2) * bend, abar)
+    return with_eps(past, finite(h / 2) * slope + finite(h * h / 3 + h * (first - second) / 2) * bend, abar)
 
 
 @multistep(4)
@@ -104,5 +104,5 @@ def weight_of_x0(abar_t: Tensor, abar_s: Tensor, sigma: Tensor) -> Tensor:
 
 
 def finite(weight: Tensor) -> Tensor:
-    """A weight, and 0 where it is none because λ is infinite."""
+    """A weight, and 0 where it is none because λ or σ̄ is infinite."""
     return torch.where(weight.isfinite(), weight, 0.0)
