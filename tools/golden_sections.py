@@ -165,8 +165,8 @@ def encodings() -> dict:
         "decoded implicit S=10": ddim.decode(model, implicit, steps=10),
         "slerp": ddim.slerp(linear[:1], linear[1:2], torch.linspace(0, 1, 5)),
         "slerp_grid": interpolation.slerp_grid(linear, 3, 3),
-        "interpolate": ddim.interpolate(model, linear[:1], linear[1:2], frames=5, steps=10),
-        "interpolate_ddpm": ddim.interpolate_ddpm(model, x[:1], x[1:2], t=500, frames=5, steps=20, seed=3),
+        "interpolate": ddim.interpolate(model, linear[:1], linear[1:2], frames=5, steps=10, clip=False),
+        "interpolate_ddpm": ddim.interpolate_ddpm(model, x[:1], x[1:2], t=500, frames=5, steps=20, seed=3, clip=False),
     }
 
 

@@ -40,6 +40,7 @@ def test_samples_of_cifar10_are_smooth_and_colourful_as_pictures_are():
     assert len({tuple(image.mean((1, 2)).sign().tolist()) for image in images}) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CIFAR.exists(), reason="needs the CIFAR-10 test pictures beside the checkout")
 def test_samples_of_cifar10_are_nearer_to_cifar10_than_noised_pictures_are():
     """By the bundled features. Uniform noise is at 31, half resolution at 3.2."""

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ddim.cli.commands import demo
+
 CELL, GAP = 64, 4  # of the figure, in pixels
 
 
@@ -19,13 +21,15 @@ def cells(path: Path) -> np.ndarray:
     return grid.reshape(5, step, 12, step)[:, :CELL, :, :CELL].transpose(0, 2, 1, 3)
 
 
-def test_an_untrained_demo_does_the_whole_job(tmp_path: Path, ddim_cli):
+def test_an_untrained_demo_does_the_whole_job(tmp_path: Path, ddim_cli, monkeypatch):
     """Four steps of training: the table, the figure and the verdict are there, and the verdict is bad."""
+    monkeypatch.setattr(demo, "TIMED", 12)
+    monkeypatch.setattr(demo, "CLASSIFIED", 64)
     result = ddim_cli("demo", "--steps", 4)
     assert result.returncode == 0, result.stderr
     for steps in (1000, 100, 50, 20, 10):
         assert re.search(rf"│ DD[PI]M +│ {steps} ", result.stdout)
-    sure = float(re.search(r"([\d.]+)% of 256 DDIM-50 samples", result.stdout)[1])
+    sure = float(re.search(r"([\d.]+)% of 64 DDIM-50 samples", result.stdout)[1])
     assert sure < 60
     assert cells(tmp_path / "demo" / "demo.png").std() > 30
 

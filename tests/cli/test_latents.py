@@ -233,7 +233,7 @@ def test_interpolate_the_ddpm_way(run, here):
 
 
 def test_sequence_shows_x_t_and_x0(run, here):
-    run("sequence", "model", "--n", 2, "--frames", 3, "--steps", 4, "--precision", "fp32")
+    run("sequence", "model", "--n", 2, "--frames", 3, "--steps", 4, "--precision", "fp32", "--no-clip")
     model = ddim.load("model")
     x = normal(0, range(2), model.shape)
     states = [x]

@@ -125,7 +125,7 @@ def test_slerp_between_parallel_latents_is_the_straight_line():
 def test_at_its_ends_interpolation_returns_the_two_pictures():
     model = tiny_model()
     z = normal(3, range(2), model.shape)
-    frames = ddim.interpolate(model, z[:1], z[1:], frames=5, steps=10)
+    frames = ddim.interpolate(model, z[:1], z[1:], frames=5, steps=10, clip=False)
     torch.testing.assert_close(frames[[0, -1]], ddim.decode(model, z, steps=10), rtol=1e-5, atol=1e-5)
     assert torch.equal(ddim.slerp(z[:1], z[1:], torch.tensor([0.0, 1.0])), z)
     gap = (frames[1:] - frames[:-1]).flatten(1).norm(dim=1)
@@ -145,7 +145,7 @@ def test_a_grid_has_the_latents_at_its_corners_and_slerps_at_its_edges():
 def test_the_ddpm_way_is_diffuse_mix_denoise():
     model = tiny_model()
     x = normal(1, range(2), model.shape).clamp(-1, 1)
-    frames = ddim.interpolate_ddpm(model, x[:1], x[1:], 300, frames=3, steps=6, seed=4)
+    frames = ddim.interpolate_ddpm(model, x[:1], x[1:], 300, frames=3, steps=6, seed=4, clip=False)
     noisy = marginal(x, normal(4, [0, 1], model.shape), model.abar[300])
     middle = (noisy[:1] + noisy[1:]) / 2
     path = schedule.times(300, 6)

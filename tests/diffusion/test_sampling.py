@@ -219,7 +219,7 @@ def test_sample_is_the_walk_clamped(model):
     noise = normal(9, range(3), model.shape)
     grid = [800, 500, 100, 0]
     expected = last(ddim.walk(model, noise, grid)).x.clamp(-1, 1)
-    assert torch.equal(ddim.sample(model, noise=noise, times=grid), expected)
+    assert torch.equal(ddim.sample(model, noise=noise, times=grid, clip=False), expected)
     assert expected.dtype == torch.float32
 
 
@@ -327,16 +327,18 @@ def test_a_model_of_ones_own_is_told_its_shape_and_keeps_its_dtype():
         ddim.sample(gaussian(), n=3, steps=5)
 
 
-def test_what_the_folder_says_of_clipping_is_the_default(model):
-    """The caller's word, else the folder's, else none."""
+def test_clipping_by_the_one_rule_of_precedence(model):
+    """The caller's word, else the folder's, else where there is more noise than signal."""
     noise, grid = normal(0, range(2), model.shape), schedule.times(1000, 5)
 
-    def made(said: bool | None, clip: bool | None) -> torch.Tensor:
+    def made(said: bool | None, clip: bool | Clip | None) -> torch.Tensor:
         asked = replace(model, facts=ddim.Facts(clip=said))
         return last(ddim.generate(asked, range(2), grid, x=noise, clip=clip)).x
 
-    plain, clipped = made(None, False), made(None, True)
+    plain, clipped, noisy = made(None, False), made(None, True), made(None, Clip(below=0.5))
     assert not torch.equal(plain, clipped)
+    assert not torch.equal(noisy, clipped)
+    assert torch.equal(made(None, None), noisy)
     assert torch.equal(made(True, None), clipped)
     assert torch.equal(made(False, None), plain)
     assert torch.equal(made(True, False), plain)

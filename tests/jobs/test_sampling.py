@@ -71,13 +71,13 @@ def files(folder: Path, pattern: str) -> dict[str, bytes]:
 
 
 def test_a_killed_job_goes_on_to_the_same_file(run, tmp_path):
-    args = ("sample", run, "--n", 150, "--steps", 60, "--eta", 1, "--precision", "fp32")
+    args = ("sample", run, "--n", 62, "--steps", 60, "--eta", 1, "--precision", "fp32")
     args += ("--batch-size", 8, "--format", "npz")
     finish(command(*args, "--out", "whole"), tmp_path)
     shards = tmp_path / "broken" / "shards"
-    kill_when(command(*args, "--out", "broken"), tmp_path, lambda: len(list(shards.glob("[0-9]*.npy"))) >= 4)
+    kill_when(command(*args, "--out", "broken"), tmp_path, lambda: len(list(shards.glob("[0-9]*.npy"))) >= 2)
     made = {path: path.stat().st_mtime_ns for path in shards.glob("[0-9]*.npy")}
-    assert 4 <= len(made) < 19
+    assert 2 <= len(made) < 8
     assert not (tmp_path / "broken" / "images.npz").exists()
     (shards / ".ddim-part-1-0123abcd-0000000-0000008.npy").write_bytes(b"half")  # as a kill while writing leaves it
     # It goes on with the batch size it was begun with: another would round a rare pixel otherwise.
@@ -87,7 +87,7 @@ def test_a_killed_job_goes_on_to_the_same_file(run, tmp_path):
     assert whole == broken
     with np.load(tmp_path / "whole" / "images.npz") as file:
         pictures = torch.from_numpy(file["arr_0"]).permute(0, 3, 1, 2)
-    expected = to_uint8(sample(ddim.prepare(tiny_model(), "fp32"), n=150, steps=60, eta=1.0, batch_size=8))
+    expected = to_uint8(sample(ddim.prepare(tiny_model(), "fp32"), n=62, steps=60, eta=1.0, batch_size=8))
     assert torch.equal(pictures, expected)
     refused(
         subprocess.run(
@@ -109,11 +109,11 @@ def test_two_processes_make_the_pictures_of_one(run, tmp_path):
 
 
 def test_an_evaluation_by_two_processes_killed_and_gone_on_with_by_one(run, tmp_path):
-    args = ("evaluate", run, "--steps", 4, 20, "--eta", 0, "hat", "--n", 70, "--batch-size", 5)
+    args = ("evaluate", run, "--steps", 4, 20, "--eta", 0, "hat", "--n", 40, "--batch-size", 5)
     finish(command(*args, "--out", "whole"), tmp_path)
     cells = tmp_path / "broken" / "cells"
-    kill_when(torchrun(*args, "--out", "broken"), tmp_path, lambda: len(list(cells.rglob("[0-9]*.npy"))) >= 30)
-    assert 30 <= len(list(cells.rglob("[0-9]*.npy"))) < 4 * 14
+    kill_when(torchrun(*args, "--out", "broken"), tmp_path, lambda: len(list(cells.rglob("[0-9]*.npy"))) >= 17)
+    assert 17 <= len(list(cells.rglob("[0-9]*.npy"))) < 4 * 8
     finish(command(*args, "--out", "broken"), tmp_path)
     assert files(tmp_path / "whole" / "cells", "*.npy") == files(tmp_path / "broken" / "cells", "*.npy")
     tables = [json.loads((tmp_path / out / "table.json").read_text()) for out in ("whole", "broken")]

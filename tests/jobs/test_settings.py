@@ -32,12 +32,12 @@ def test_the_settings_say_what_decides_the_images(tmp_path):
 
 
 def test_clipping_is_kept_as_it_came_out(tmp_path):
-    """By default the model's folder decides; the same images are then asked for in two ways."""
+    """The default, spelled out: the same images are then asked for in two ways."""
     model = tiny_model()
     sample_files(model, tmp_path / "a", n=2, steps=2)
-    assert settings(tmp_path / "a")["clip"] is False
-    sample_files(model, tmp_path / "a", n=3, steps=2, clip=False)
-    with pytest.raises(InputError, match="made with clip False, not True"):
+    assert settings(tmp_path / "a")["clip"] == [1.0, False, 0.5]
+    sample_files(model, tmp_path / "a", n=3, steps=2, clip=Clip(below=0.5))
+    with pytest.raises(InputError, match=r"made with clip \[1.0, False, 0.5\], not True"):
         sample_files(model, tmp_path / "a", n=3, steps=2, clip=True)
 
 

@@ -109,8 +109,8 @@ class Clipping:
     """Clamping of the predicted image on the way."""
 
     clip: Literal["auto", "on", "off"] = "auto"
-    """Clamp each predicted image to [-range, range]: auto does as the model's folder says. A bare --clip means on, and
-    --no-clip means off."""
+    """Clamp each predicted image to [-range, range]: auto does as the model's folder says, else where there is more
+    noise than signal. A bare --clip means on, and --no-clip means off, as in the paper."""
     clip_range: float = 1.0
     """Half-width of the range for --clip on."""
     clip_keep_eps: bool = False

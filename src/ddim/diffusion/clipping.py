@@ -1,6 +1,6 @@
-"""Clipping the predicted image x̂_0: a model around a model, and the one rule for whether it is done."""
+"""Clipping the predicted image x̂_0, and the one rule for whether it is done."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -35,26 +35,40 @@ class Clipped:
 
     def __call__(self, x: Tensor, t: Time) -> Prediction:
         """The clipped Prediction at x (N, C, H, W) and t. At t = 0, x is the image itself and stays."""
-        prediction = self.model(x, t)
-        free = (prediction.abar >= self.clip.below) | (prediction.abar == 1)  # 0-dim, or (N, 1, 1, 1)
-        if free.all():
-            return prediction
-        x0 = prediction.x0.clamp(-self.clip.range, self.clip.range)
-        clipped = Prediction(x0, prediction.eps, prediction.abar)
-        if not self.clip.keep_eps:
-            clipped = from_x0(x, x0, prediction.abar)
-        if not free.any():
-            return clipped
-        x0, eps = (torch.where(free, a, b) for a, b in zip(prediction[:2], clipped[:2], strict=True))
-        return Prediction(x0.to(x.dtype), eps.to(x.dtype), prediction.abar)
+        return clamped(x, self.model(x, t), self.clip)
+
+
+def clamped(x: Tensor, prediction: Prediction, clip: Clip) -> Prediction:
+    """The Prediction of x (N, C, H, W), clipped."""
+    free = (prediction.abar >= clip.below) | (prediction.abar == 1)  # 0-dim, or (N, 1, 1, 1)
+    if free.all():
+        return prediction
+    x0 = prediction.x0.clamp(-clip.range, clip.range)
+    clipped = Prediction(x0, prediction.eps, prediction.abar)
+    if not clip.keep_eps:
+        clipped = from_x0(x, x0, prediction.abar)
+    if not free.any():
+        return clipped
+    x0, eps = (torch.where(free, a, b) for a, b in zip(prediction[:2], clipped[:2], strict=True))
+    return Prediction(x0.to(x.dtype), eps.to(x.dtype), prediction.abar)
+
+
+# What `Model`s are sampled with by default: clipped where there is more noise than signal, 1 − ᾱ > ᾱ, and x̂_0 therefore
+# holds a multiple of the network's error. A network of little training, or any at ᾱ near 0, gives noise without it, and
+# a finished one loses nothing by it: docs/evaluation.md has the measurements.
+NOISY = Clip(below=0.5)
 
 
 def clipping(model, clip: Clip | bool | None = None):
-    """The model, clipped or not, by the one rule of precedence: what the caller says (`clip`), else what the model's
-    folder says (`model.facts.clip`), else not at all.
+    """The model that clips or does not, by the one rule of precedence: what the caller says (`clip`), else what the model's
+    folder says (`model.facts.clip`), else where there is more noise than signal. A model without facts, which is not
+    known to be of images in [−1, 1], is left alone unless the caller says.
     """
     facts = getattr(model, "facts", None)
-    said = clip if clip is not None else facts.clip if facts is not None else None
-    if said is None or said is False:
+    chosen = clip
+    if chosen is None and facts is not None:
+        chosen = facts.clip if facts.clip is not None else NOISY
+    if chosen is None or chosen is False:
         return model
-    return Clipped(model, Clip() if said is True else said)
+    chosen = Clip() if chosen is True else chosen
+    return replace(model, clip=chosen) if hasattr(model, "clip") else Clipped(model, chosen)

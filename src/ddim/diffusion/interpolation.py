@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddim.diffusion import schedule
+from ddim.diffusion.clipping import Clip, clipping
 from ddim.diffusion.latents import Latents, decode
 from ddim.diffusion.model import Denoiser
 from ddim.diffusion.noise import draws, normal
@@ -58,25 +59,37 @@ def interpolate(
     spacing: str = "linear",
     times: Sequence[Time] | None = None,
     solver: str | Solver | None = None,
+    clip: Clip | bool | None = None,
 ) -> Tensor:
     """The images along the spherical path between two latents (1, C, H, W), or between two pairs of an exact encoding:
-    (frames, C, H, W), ends included, about [−1, 1]. The rest as for `ddim.decode`.
+    (frames, C, H, W), ends included, about [−1, 1].
+
+    clip: as for `ddim.sample`; False makes the ends what `ddim.decode` gives. Pairs are never clipped.
+    The rest as for `ddim.decode`.
     """
     fractions = torch.linspace(0, 1, frames)
     if isinstance(z_0, Tensor):
-        return decode(model, slerp(z_0, z_1, fractions), steps, spacing, times, solver)
+        return decode(clipping(model, clip), slerp(z_0, z_1, fractions), steps, spacing, times, solver)
     pair = tuple(slerp(a, b, fractions) for a, b in zip(z_0, z_1, strict=True))
     return decode(model, pair, steps, spacing, times, solver)
 
 
 def ddpm_path(
-    model: Denoiser, x_0: Tensor, x_1: Tensor, t: int, frames: int = 11, steps: int = 50, seed: int = 0
+    model: Denoiser,
+    x_0: Tensor,
+    x_1: Tensor,
+    t: int,
+    frames: int = 11,
+    steps: int = 50,
+    seed: int = 0,
+    clip: Clip | bool | None = None,
 ) -> Iterator[Moment]:
     """The walk of the DDPM way (Ho et al. 2020, section 4.3) between two images (1, C, H, W): diffuse both to t, mix
     linearly, denoise from t with η = 1. It ends at (frames, C, H, W), about [−1, 1].
 
     Large t gives coarse variation, small t something near the blend of the images. Both diffusions, and the noise of
-    every step, are the same for all frames. Takes `steps` evaluations, or t where that is less. Raises InputError.
+    every step, are the same for all frames. Takes `steps` evaluations, or t where that is less. clip: as for
+    `ddim.sample`. Raises InputError.
     """
     T = len(model.abar) - 1
     if not 1 <= t <= T:
@@ -86,12 +99,19 @@ def ddpm_path(
     fraction = torch.linspace(0, 1, frames).to(x_0).view(-1, 1, 1, 1)
     x = (1 - fraction) * noisy[0] + fraction * noisy[1]  # (frames, C, H, W)
     noise = draws(seed, [0], shape, like=x)
-    return walk(model, x, schedule.times(t, min(steps, t)), with_noise("ddim", 1.0, "small", noise))
+    return walk(clipping(model, clip), x, schedule.times(t, min(steps, t)), with_noise("ddim", 1.0, "small", noise))
 
 
 @torch.no_grad()
 def interpolate_ddpm(
-    model: Denoiser, x_0: Tensor, x_1: Tensor, t: int, frames: int = 11, steps: int = 50, seed: int = 0
+    model: Denoiser,
+    x_0: Tensor,
+    x_1: Tensor,
+    t: int,
+    frames: int = 11,
+    steps: int = 50,
+    seed: int = 0,
+    clip: Clip | bool | None = None,
 ) -> Tensor:
     """Where `ddpm_path` ends: (frames, C, H, W)."""
-    return last(ddpm_path(model, x_0, x_1, t, frames, steps, seed)).x
+    return last(ddpm_path(model, x_0, x_1, t, frames, steps, seed, clip)).x

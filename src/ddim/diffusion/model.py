@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from ddim.diffusion.clipping import Clip, clamped
 from ddim.diffusion.facts import Facts
 from ddim.diffusion.process import Prediction, from_eps, from_v, from_x0
 from ddim.diffusion.schedule import Time, check_time, level
@@ -44,6 +45,7 @@ class Model:
     shape: tuple[int, int, int]
     predicts: str = "eps"
     facts: Facts = field(default_factory=Facts)
+    clip: Clip | None = None  # set by `clipping` for a walk; what its folder says of clipping is in `facts`
 
     def __post_init__(self):
         choose("parametrisation", self.predicts, PARAMETRISATIONS)
@@ -100,8 +102,10 @@ class Model:
         prediction = PARAMETRISATIONS[self.predicts](x, out, asked)
         if isinstance(t, Tensor):
             x0, eps = torch.where(here == 1, x, prediction.x0), prediction.eps
-            return Prediction(x0.to(x.dtype), eps.to(x.dtype), here)
-        return Prediction(x, prediction.eps, here) if t == 0 else prediction
+            prediction = Prediction(x0.to(x.dtype), eps.to(x.dtype), here)
+        elif t == 0:
+            prediction = Prediction(x, prediction.eps, here)
+        return clamped(x, prediction, self.clip) if self.clip else prediction
 
 
 def network_index(t: Time, x: Tensor) -> Tensor:

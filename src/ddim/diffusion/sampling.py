@@ -65,7 +65,8 @@ def sample(
     falling grid, replaces both.
     eta: 0 is DDIM, 1 is DDPM.  variance: "small" is σ(η), "large" is σ̂ of DDPM; eta="hat" means both at once.
     noise: x at the first time, (n, C, H, W), instead of the seed's own; the images have its dtype, else float32.
-    clip: clamp each x̂_0, by default as the model's folder says: see `ddim.diffusion.clipping`.
+    clip: clamp each x̂_0; by default as the model's folder says, else where there is more noise than signal: see
+    `ddim.diffusion.clipping`. The paper's own samples have clip=False.
     solver: a name of `ddim.SOLVERS`, or a value.  progress: show a bar. Raises InputError.
     """
     if noise is not None:

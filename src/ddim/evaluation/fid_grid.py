@@ -61,7 +61,7 @@ def evaluate(
     main, solver, source = workers.is_main_process, find(solver), reference or model.facts.data or ""
     against = reference_of(model, source, features, n, held_out, skip_broken, progress) if main else None
     settings = {"model": model.fingerprint, "precision": model.facts.precision, "spacing": spacing, "seed": seed}
-    settings |= {"clip": said(clip), "solver": solver.name}
+    settings |= {"clip": said(model, clip), "solver": solver.name}
     with opened(out / "evaluate.json", settings, batch_size, model, workers) as size:
         jobs = {(S, e): Job(cell_files(out, S, e), n, size, grids[S], e, seed, clip, solver) for S, e in cells}
         shares = {cell: job.share(model, workers) for cell, job in jobs.items()}

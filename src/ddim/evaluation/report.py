@@ -86,10 +86,13 @@ def why_below(report: dict) -> str:
     return "these samples are nearer to the reference than other real images are; see neighbours.png for copies"
 
 
-def clip_of(said: bool | str | list) -> str:
-    """How a report calls the choice of clipping."""
-    words = {"True": "yes", "False": "no", "auto": "by default, as in ddim sample"}
-    return words.get(str(said), f"range, keep ε: {said}")
+def clip_of(said: bool | list) -> str:
+    """How a report calls the choice of clipping: see `ddim.diffusion.clipping.Clip`."""
+    if isinstance(said, bool):
+        return "yes" if said else "no"
+    width, keep_eps, below = (*said, 1.0)[:3]
+    where = f" where ᾱ < {below:g}" if below != 1 else ""
+    return f"to ±{width:g}{where}" + (", ε kept" if keep_eps else "")
 
 
 def comparison(report: dict) -> str:

@@ -76,8 +76,8 @@ def reproduce(
     )
     middle = min(steps, key=lambda S: abs(S - 50))
     interpolation_figure(
-        model, out / "figure6", seeds=range(seed, seed + 4), steps=middle, spacing=spacing, batch_size=batch_size,
-        progress=progress,
+        model, out / "figure6", seeds=range(seed, seed + 4), steps=middle, spacing=spacing, clip=False,
+        batch_size=batch_size, progress=progress,
     )  # fmt: skip
     with replacing(out / "report.md") as part:
         part.write_text(text(table, errors, same, (few, many), source), encoding="utf-8")

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from ddim.errors import InputError
 from ddim.images.files import one_line
 from ddim.images.image_set import ImageSet
+from ddim.system.processes import without_signals
 
 
 def order(n: int, batch_size: int, seed: int, first: int = 0) -> Iterator[list[int]]:
@@ -49,7 +50,8 @@ def batches(images: Tensor | ImageSet, index: Iterator[Sequence[int]], workers: 
     """
     if isinstance(images, Tensor):
         return (images[i] for i in index)
-    return decoded(DataLoader(Guarded(images), batch_sampler=index, num_workers=workers, collate_fn=stack))
+    how = {"num_workers": workers, "collate_fn": stack, "worker_init_fn": without_signals}
+    return decoded(DataLoader(Guarded(images), batch_sampler=index, **how))
 
 
 def decoded(loader: DataLoader) -> Iterator[Tensor]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ddim.diffusion.clipping import Clip, clipping
 from ddim.diffusion.interpolation import ddpm_path, slerp, slerp_grid
 from ddim.diffusion.latents import Latents, decoding, encoding, latents_of
 from ddim.diffusion.model import Model
@@ -43,6 +44,7 @@ def diffusion_sequence(
     spacing: str = "linear",
     times: Sequence[Time] | None = None,
     seed: int = 0,
+    clip: Clip | bool | None = None,
     solver: str | Solver = "ddim",
     format: str = "gif",
     batch_size: int | None = None,
@@ -61,7 +63,7 @@ def diffusion_sequence(
     batches = batches_of(model, n, batch_size)
     with bar("sampling", len(batches) * S, progress) as advance:
         for indices in batches:
-            for i, moment in enumerate(generate(model, indices, path, seed=seed, solver=solver)):
+            for i, moment in enumerate(generate(model, indices, path, seed=seed, clip=clip, solver=solver)):
                 # The walk shows x after a step, beside the prediction made before it: x_t is read from the latter.
                 if i in states:
                     x0, eps, level = moment.prediction
@@ -97,6 +99,7 @@ def interpolation_figure(
     ddpm: bool = False,
     mix_at: Sequence[int] = (),
     seed: int = 0,
+    clip: Clip | bool | None = None,
     format: str = "gif",
     batch_size: int | None = None,
     progress: bool = False,
@@ -106,6 +109,7 @@ def interpolation_figure(
     images: image files, which are encoded first; without them the seeds are used.  frames: along each way.
     solver: of encoding and decoding; by default `exact` between images, so that the ends come back, else `ddim`.
     ddpm: the DDPM way between two ends, one row for each time of `mix_at`, with the noise of `seed`.
+    clip: as for `ddim.sample`; images that were encoded are decoded unclipped.
     Raises InputError.
     """
     path = data_grid(model, steps, spacing, times)
@@ -119,16 +123,17 @@ def interpolation_figure(
         for moment in encoding(model, ends, path, solver):
             pass
         z = latents_of(moment, ends)
+        clip = False
     if ddpm and ends is None:
-        for moment in decoding(model, z, path):
+        for moment in decoding(clipping(model, clip), z, path):
             pass
         ends = moment.x.clamp(-1, 1)
     if ddpm:
         labels = [f"t = {t}" for t in levels]
-        walks = [ddpm_path(model, ends[:1], ends[1:], t, frames, steps, seed) for t in levels]
+        walks = [ddpm_path(model, ends[:1], ends[1:], t, frames, steps, seed, clip) for t in levels]
         total = sum(min(steps, t) for t in levels)
     else:
-        labels, walks = [], sphere_walks(model, z, path, frames, solver, batch_size)
+        labels, walks = [], sphere_walks(model, z, path, frames, solver, clip, batch_size)
         total = len(walks) * (len(path) - 1)
     made = []
     with bar("sampling", total, progress) as advance:
@@ -169,7 +174,13 @@ def check_ends(count: int, frames: int, ddpm: bool, mix_at: Sequence[int], level
 
 
 def sphere_walks(
-    model: Model, latents: Latents, path: Sequence[Time], frames: int, solver: Solver, batch_size: int | None
+    model: Model,
+    latents: Latents,
+    path: Sequence[Time],
+    frames: int,
+    solver: Solver,
+    clip: Clip | bool | None,
+    batch_size: int | None,
 ) -> list[Iterator[Moment]]:
     """The walks, a batch each, down from the sphere between two latents, or from the sheet between four."""
     parts = latents if isinstance(latents, tuple) else (latents,)  # each (2, C, H, W), or (4, C, H, W)
@@ -182,5 +193,5 @@ def sphere_walks(
     walks = []
     for batch in batches_of(model, len(flat[0]), batch_size):
         z = tuple(part[batch.start : batch.stop] for part in flat)
-        walks.append(decoding(model, z if len(z) == 2 else z[0], path, solver))
+        walks.append(decoding(clipping(model, clip), z if len(z) == 2 else z[0], path, solver))
     return walks

@@ -126,7 +126,7 @@ def sample_files(
     settings = {
         **{"model": model.fingerprint, "precision": model.facts.precision, "format": format, "seed": seed},
         **{"steps": None if times is not None else steps, "spacing": None if times is not None else spacing},
-        **{"times": path if times is not None or path[-1] else None, "eta": eta, "clip": said(effective(model, clip))},
+        **{"times": path if times is not None or path[-1] else None, "eta": eta, "clip": said(model, clip)},
         **{"solver": find(solver).name, "variance": variance},
     }
     if path[-1] > model.facts.last_time and workers.is_main_process:
@@ -181,16 +181,14 @@ def draw_sheet(job: Job, path: Path) -> int:
     return first
 
 
-def effective(model: Model, clip: Clip | bool | None) -> Clip | bool:
-    """What a word on clipping comes to with this model, so that a folder does not depend on what the default is."""
-    return getattr(clipping(model, clip), "clip", False)
-
-
-def said(clip: Clip | bool | None) -> Any:
-    """The caller's word on clipping as a settings file keeps it."""
-    if clip is None:
-        return "auto"
-    return [clip.range, clip.keep_eps] if isinstance(clip, Clip) and clip != Clip() else bool(clip)
+def said(model: Model, clip: Clip | bool | None) -> bool | list:
+    """What a word on clipping comes to with this model, as a settings file keeps it: it does not depend on what the
+    default is.
+    """
+    clip = clipping(model, clip).clip
+    if not isinstance(clip, Clip) or clip == Clip():
+        return bool(clip)
+    return [clip.range, clip.keep_eps] + ([clip.below] if clip.below != 1 else [])
 
 
 @contextmanager

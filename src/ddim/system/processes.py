@@ -182,3 +182,12 @@ def interruptible(alone: bool) -> Iterator[list[int]]:
     finally:
         for code, handler in before.items():
             signal.signal(code, handler)
+
+
+def without_signals(*_: object) -> None:
+    """Leave Ctrl-C and SIGTERM to the parent: a terminal or a batch system sends them to all processes of a job.
+
+    For the start of a helper process, which ends when its parent says so or has ended.
+    """
+    for code in ENDING:
+        signal.signal(code, signal.SIG_IGN)

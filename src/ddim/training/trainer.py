@@ -98,15 +98,19 @@ def chosen(
     """The preset, the settings, and what a resume changes of those of the run. Raises InputError."""
     if resume:
         preset, before = stored(out)
-        settings = (settings or before).changed(**changes)
+        settings, before = located((settings or before).changed(**changes)), located(before)
         changes = before.check_resume(settings)
     elif (out / "train.json").exists():
         raise InputError(f"{out}: already holds a run; pass --resume to continue it, or another --out")
     else:
-        settings = (settings or choose("preset", preset, PRESETS)).changed(**changes)
-    settings = settings.changed(data=absolute(settings.data.data))
+        settings = located((settings or choose("preset", preset, PRESETS)).changed(**changes))
     settings.check()
-    return preset, settings, {name: value for name, value in changes.items() if name != "data"}
+    return preset, settings, changes
+
+
+def located(settings: Settings) -> Settings:
+    """Settings that name their images from every directory."""
+    return settings.changed(data=absolute(settings.data.data))
 
 
 def begin(run: Run, source: ImageSet, accelerator, stack: ExitStack, changes: dict[str, Any] | None):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from ddim.cli.models import load_model
-from ddim.cli.options import EXACT, Grid, ImageNames, Machine, ModelName, SolverName, one_of, parse
+from ddim.cli.options import EXACT, Clipping, Grid, ImageNames, Machine, ModelName, SolverName, one_of, parse
 from ddim.system.messages import say
 
 EXAMPLES = (
@@ -37,6 +37,7 @@ class Interpolate:
     """Times to mix at with --ddpm, one row each; by default 1/8, 1/4, 1/2, 3/4 and all of the noise levels."""
     seed: int = 0
     """Seed of the noise of --ddpm."""
+    clipping: Clipping = Clipping()
     format: Literal["gif", "webp"] = "gif"
     """File format of the animation."""
     out: Path = Path("interpolate")
@@ -53,6 +54,6 @@ def main(args: Sequence[str]) -> None:
     model, g = load_model(o.model, o.machine), o.grid
     made = interpolation_figure(
         model, o.out, o.images, o.seeds, o.frames, g.steps, g.spacing, g.times, o.solver, o.ddpm, o.time, o.seed,
-        o.format, o.machine.batch_size, True,
+        o.clipping.value(), o.format, o.machine.batch_size, True,
     )  # fmt: skip
     say(f"figure: {made.figure}", f"animation: {made.animation}")

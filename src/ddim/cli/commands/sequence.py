@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from ddim.cli.models import load_model
-from ddim.cli.options import Grid, Machine, ModelName, SolverName, parse
+from ddim.cli.options import Clipping, Grid, Machine, ModelName, SolverName, parse
 from ddim.system.messages import say
 
 EXAMPLES = (
@@ -30,6 +30,7 @@ class Sequence:
     """How each step is taken."""
     seed: int = 0
     """Seed of the noise: image k of a seed is the same whatever n and the batch size."""
+    clipping: Clipping = Clipping()
     format: Literal["gif", "webp"] = "gif"
     """File format of the animation."""
     out: Path = Path("sequence")
@@ -43,6 +44,7 @@ def main(args: Args[str]) -> None:
 
     model, g = load_model(o.model, o.machine), o.grid
     made = diffusion_sequence(
-        model, o.out, o.n, o.frames, g.steps, g.spacing, g.times, o.seed, o.solver, o.format, o.machine.batch_size, True
-    )
+        model, o.out, o.n, o.frames, g.steps, g.spacing, g.times, o.seed, o.clipping.value(), o.solver,
+        o.format, o.machine.batch_size, True,
+    )  # fmt: skip
     say(f"x_t above the predicted x0: {made.figure}", f"animation: {made.animation}")
