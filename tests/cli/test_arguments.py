@@ -7,6 +7,9 @@ import sys
 import pytest
 from support.command_line import refused
 
+from ddim.cli import options
+
+SPACINGS = f"{', '.join(options.SPACINGS)}, power-P or leading+N"
 HUGE = "100000000000000000000"
 REFUSED = [
     (("sample", "digits", "--n", HUGE), f"--n must be at most 1000000000; got {HUGE}"),
@@ -22,6 +25,7 @@ REFUSED = [
     (("sample", "digits", "--times", "5", "10"), "--times must fall; got 5 followed by 10"),
     (("sample", "digits", "--times", "10", "-1"), "--times must be at least 0; got -1.0"),
     (("sample", "digits", "--times", "10", "0", "--steps", "5"), "--times replaces --steps: give one of them"),
+    (("sample", "digits", "--spacing", "power-half"), f"unknown --spacing 'power-half': choose one of {SPACINGS}"),
     (("sample", "digits", "--seed", "-1"), "--seed must be at least 0; got -1"),
     (("sample", "digits", "--seed", HUGE), f"--seed must be at most {2**64 - 1}; got {HUGE}"),
     (("sample", "digits", "--clip-range", "-1"), "--clip-range must be above 0; got -1"),

@@ -42,6 +42,50 @@ def test_asked_is_walked(spacing: str, T: int):
         assert all(t > s for t, s in pairwise(grid))
 
 
+@pytest.mark.parametrize("power", ["1.5", "2.5", "7"])
+def test_powers_walk_what_is_asked(power: str):
+    for T in (1, 7, 100, 1000):
+        for steps in range(1, T + 1, max(1, T // 40)):
+            grid = schedule.times(T, steps, f"power-{power}")
+            assert (len(grid), grid[0], grid[-1]) == (steps + 1, T, 0)
+            assert all(t > s for t, s in pairwise(grid))
+    found = schedule.times(1000, 5, f"power-{power}")[:-1]
+    assert found == [max(math.floor(1000 * (i / 5) ** float(power)), i) for i in range(5, 0, -1)]
+
+
+def test_the_first_and_second_powers_are_the_papers_grids():
+    for steps in (1, 3, 7, 50, 999):
+        assert schedule.times(1000, steps, "power-1") == schedule.times(1000, steps, "linear")
+        assert schedule.times(1000, steps, "power-2.0") == schedule.times(1000, steps, "quadratic")
+
+
+@pytest.mark.parametrize(("spacing", "rho"), [("log-snr", None), ("karras", 7)])
+def test_levels_are_spread_evenly(spacing: str, rho: int | None):
+    """In log σ̄, or in σ̄^(1/7), between the levels of T and 1."""
+    for abar in (schedule.linear(), schedule.cosine(), schedule.scaled_linear(300)):
+        for steps in (1, 2, 5, 30, len(abar) - 1):
+            grid = schedule.grid(abar, steps, spacing)
+            assert (len(grid), grid[0], grid[-1]) == (steps + 1, len(abar) - 1, 0)
+            assert all(t > s for t, s in pairwise(grid))
+            sigma = torch.stack([(1 / schedule.level(abar, t) - 1).sqrt() for t in grid[:-1]])
+            gaps = (sigma ** (1 / rho) if rho else sigma.log()).diff()
+            torch.testing.assert_close(gaps, gaps.mean().expand_as(gaps), rtol=1e-6, atol=1e-9) if steps > 1 else None
+            assert grid[-2] == 1 or steps == 1
+    silent = schedule.linear()
+    silent[-1] = 0
+    assert schedule.grid(silent, 4, spacing)[:2] == [1000, 999]
+
+
+def test_what_is_no_spacing_is_one_line():
+    for name in ("power-0.5", "power-", "power-1e3", "cubic"):
+        with pytest.raises(InputError, match=r"unknown spacing .*: choose one of linear, quadratic, power-1\.5"):
+            schedule.times(1000, 10, name)
+    with pytest.raises(InputError, match=r"spacing karras depends on the noise schedule: call ddim.schedule.grid"):
+        schedule.times(1000, 10, "karras")
+    with pytest.raises(InputError, match="steps must be from 1 to 1000"):
+        schedule.grid(schedule.linear(), 1001, "karras")
+
+
 def test_grids_are_the_papers_formula():
     assert schedule.times(1000, 8, "linear") == [1000, 875, 750, 625, 500, 375, 250, 125, 0]
     c = 1000 / 10**2

@@ -213,6 +213,7 @@ def test_a_folder_of_other_files_or_settings_is_refused(home):
     refused_last(in_process(home, *ARGS, "--seed", 1, "--out", "whole"), "made with seed 0, not 1; change --out")
     refused(in_process(home, *ARGS, "--solver", "implicit"), "solver implicit is for encoding")
     refused(in_process(home, *ARGS[:-1], 1, "--solver", "heun"), "solver heun takes no noise")
+    refused(in_process(home, *ARGS, "--solver", "sde-dpm++2m"), "solver sde-dpm++2m has eta 1: pass eta 1 alone")
 
 
 def refused_last(done, words: str) -> None:

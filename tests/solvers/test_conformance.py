@@ -3,11 +3,14 @@
 import pytest
 import torch
 from support.conformance import (
+    NOISY,
+    SPACINGS,
     WAYS,
     convergence,
     gaussian,
     gaussian_error,
     mixture,
+    noises,
     ode_error,
     order,
     starts,
@@ -15,58 +18,64 @@ from support.conformance import (
 from support.oracles import Gaussian, Mixture
 
 from ddim.diffusion import schedule
-from ddim.diffusion.noise import draws
 from ddim.diffusion.solvers import find, multistep
 from ddim.diffusion.walk import walk
 
 every_solver = pytest.mark.parametrize("name", WAYS)
-every_spacing = pytest.mark.parametrize("spacing", schedule.SPACINGS)
-STEPS = range(1, 51)
+FEW, EVERY = (1, 2, 3, 5, 10, 20, 50), pytest.param(range(1, 51), marks=pytest.mark.slow)
+# From σ̄ = 157 some rules are bad over few steps, though finite: the trapezoid, and Euler in t, which leaves half of the
+# last level's noise.
+WILD = {"heun": (1000, 40), "euler-t": (100, 1000)}  # the largest error, and the S from which it is below 1
+LOW = ("official-linear", "official-quadratic", "leading", "leading+1", "linspace")  # at S = 1 they start at t = 1
+
+
+def begins_low(name: str, times: list) -> bool:
+    """Whether a walk starts too far down for the analytical first step."""
+    return name.endswith("+afs") and times[0] < 800
 
 
 @every_solver
-@every_spacing
-def test_errors_are_finite_and_fall(name: str, spacing: str):
+@pytest.mark.parametrize("steps", [FEW, EVERY], ids=["few", "all"])
+def test_errors_are_finite_and_fall(name: str, steps):
     model, way = gaussian(), WAYS[name]
-    errors = {S: gaussian_error(way, model, schedule.times(1000, S, spacing)) for S in STEPS}
-    # NaN and infinity fail this too. From σ̄ = 157 a trapezoid over few steps is a bad rule: Heun's errors are large.
-    assert all(0 <= error < (1 if name != "heun" or S >= 40 else 1000) for S, error in errors.items())
-    if schedule.times(1000, 1, spacing)[0] == 1000:  # others start the lower the smaller S is: at S = 1 at t = 1
-        assert errors[50] < 0.5 * errors[10] or errors[50] < 0.015
-        assert errors[10] < 0.7 * errors[1]
+    largest, quiet = WILD.get(name, (1.2, 1000))
+    for spacing in SPACINGS:
+        grids = {S: schedule.grid(model.abar, S, spacing) for S in steps}
+        errors = {S: gaussian_error(way, model, grid) for S, grid in grids.items() if not begins_low(name, grid)}
+        assert all(0 <= error < (1 if quiet <= S else largest) for S, error in errors.items()), spacing  # NaN fails too
+        if spacing not in LOW:
+            assert errors[50] < 0.5 * errors[10] or errors[50] < 0.015, spacing
+            assert errors[10] < 0.7 * errors[1], spacing
 
 
 @every_solver
-@every_spacing
-def test_samples_of_a_mixture_are_finite(name: str, spacing: str):
+@pytest.mark.parametrize("steps", [(1, 2, 4, 50), EVERY], ids=["few", "all"])
+def test_samples_of_a_mixture_are_finite(name: str, steps):
     model, way, x = mixture(), WAYS[name], starts((32, 1, 1, 2))
-    for S in STEPS:
-        noise = draws(0, range(32), (1, 1, 2), like=x)
-        for x_s, _, _ in walk(model, x, schedule.times(1000, S, spacing), way(noise)):
-            assert x_s.isfinite().all()
-        if S == 50 and spacing != "official-quadratic":
+    for spacing in SPACINGS:
+        for S in steps:
+            grid = schedule.grid(model.abar, S, spacing)
+            if begins_low(name, grid):
+                continue
+            for x_s, _, _ in walk(model, x, grid, way(noises(x.shape))):
+                assert x_s.isfinite().all(), (spacing, S)
+        if spacing != "official-quadratic" and name != "euler-t":
             # At the data's end most stand within 3.5 deviations of a mode; S this small leaves a few between modes.
             distance = torch.cdist(x_s.flatten(1), model.means.flatten(1)).min(1).values
-            assert (distance < 3.5 * model.variance**0.5).double().mean() > 0.9
+            assert (distance < 3.5 * model.variance**0.5).double().mean() > 0.8, spacing
 
 
-@pytest.mark.parametrize("name", [name for name in WAYS if name not in ("heun", "unipc")])
+@pytest.mark.parametrize("name", ["ddim", "euler-t", *NOISY, "sde-dpm++2m"])
 @pytest.mark.parametrize("spacing", ["linear", "quadratic"])
 def test_order_of_convergence(name: str, spacing: str):
+    """Of what comes out of a whole walk, into the data; with noise, of its law."""
     measured = order(convergence(WAYS[name], spacing))
-    assert 0.85 < measured < 1.25
-
-
-def test_ddim_converges_to_the_flow_of_a_mixture():
-    """A nonlinear ODE: the order holds where the exact flow is known only through an integrator."""
-    model, x = mixture(4096), starts((64, 1, 1, 2))
-    exact = model.flow(x, 4096, 0)
-    errors = {
-        S: ode_error(WAYS["η = 0 (DDIM)"], model, schedule.times(4096, S, "quadratic"), x, exact)
-        for S in (64, 128, 256)
-    }
-    assert order(errors) == pytest.approx(1, abs=0.2)
-    assert errors[256] < 0.02
+    if "dpm++" not in name:
+        assert 0.85 < measured < 1.25
+    elif spacing == "quadratic":
+        assert measured == pytest.approx(2, abs=0.2)
+    else:  # the last step is of order 1, and on this grid it is long
+        assert 1.4 < measured < 2.2
 
 
 def test_a_wrong_solver_is_caught():
@@ -84,15 +93,15 @@ def test_a_wrong_solver_is_caught():
         assert order(convergence(lambda noise, solver=solver: solver, "linear")) < 0.5
 
 
-@pytest.mark.parametrize("name", ["heun", "unipc"])
-def test_a_second_order_solver_beats_ddim_at_equal_evaluations(name: str):
-    """On the way into the data, where the last step is DDIM's: still far nearer to the exact flow of the mixture."""
+def test_solvers_of_higher_order_beat_ddim_at_equal_evaluations():
+    """On the way into the data, whatever the last step is: still far nearer to the exact flow of the mixture."""
     model, x = mixture(), starts((64, 1, 1, 2))
     exact = model.flow(x, 1000, 0)
-    grid = schedule.times(1000, 20 if name == "unipc" else 10, "quadratic")
-    assert find(name).evaluations(grid) in (19, 20)
-    ddim = ode_error(WAYS["η = 0 (DDIM)"], model, schedule.times(1000, 20, "quadratic"), x, exact)
-    assert ode_error(WAYS[name], model, grid, x, exact) < 0.8 * ddim
+    ddim = ode_error(WAYS["ddim"], model, schedule.times(1000, 20, "quadratic"), x, exact)
+    for name in ("ab2", "ab3", "ipndm", "dpm++2m", "dpm++3m", "unipc", "unipc3", "heun", "dpm++2s", "exact", "o-belm"):
+        grid = schedule.times(1000, 10 if name in ("heun", "dpm++2s") else 20, "quadratic")
+        assert find(name).evaluations(grid) in (19, 20)
+        assert ode_error(WAYS[name], model, grid, x, exact) < 0.8 * ddim, name
 
 
 MODELS = {"gaussian": gaussian(), "mixture": mixture()}

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support.conformance import mixture, starts
 from support.models import tiny_model, tiny_network
 
 import ddim
@@ -27,26 +28,39 @@ class Counting:
         return self.model(x, t)
 
 
-@pytest.mark.parametrize("spacing", schedule.SPACINGS)
-@pytest.mark.parametrize("steps", [2, 3, 7, 20, 100])
-def test_the_pair_returns_the_pictures_to_rounding(spacing: str, steps: int):
-    """With a network whose every weight is random, T = 100, so that the last S is T."""
-    bounds = {torch.float64: 1e-12, torch.float32: 1e-4}
+@pytest.mark.parametrize("spacing", ["linear", "quadratic", "official-quadratic", "leading+1", "karras"])
+@pytest.mark.parametrize("steps", [2, 3, 20])
+@pytest.mark.parametrize("solver", ["exact", "o-belm"])
+def test_the_pair_returns_the_pictures_to_rounding(spacing: str, steps: int, solver: str):
+    """With a network whose every weight is random, T = 100."""
+    bounds = {torch.float64: 1e-11, torch.float32: 1e-4}
     for dtype, bound in bounds.items():
         model = Model(tiny_network().to(dtype), schedule.linear(100, 1e-3, 0.2), (1, 8, 8))
         x = pictures(model, 3, dtype)
-        pair = ddim.encode(model, x, steps, spacing, solver="exact")
+        pair = ddim.encode(model, x, steps, spacing, solver=solver)
         assert pair[0].dtype == dtype
         assert (pair[0] - x).abs().max() > 0.1
-        assert (ddim.decode(model, pair, steps, spacing) - x).abs().max() < bound
+        assert (ddim.decode(model, pair, steps, spacing, solver=solver) - x).abs().max() < bound
 
 
-def test_the_pair_returns_the_pictures_over_a_thousand_levels():
-    for dtype, bound in {torch.float64: 1e-12, torch.float32: 1e-4}.items():
-        model = replace(tiny_model(), network=tiny_network().to(dtype))
-        x = pictures(model, 1, dtype)
-        pair = ddim.encode(model, x, 1000, solver="exact")
-        assert (ddim.decode(model, pair, 1000) - x).abs().max() < bound
+def test_the_pair_returns_the_pictures_after_many_steps():
+    model = replace(tiny_model(), network=tiny_network())
+    x = pictures(model, 1, torch.float32)
+    pair = ddim.encode(model, x, 300, solver="exact")
+    assert (ddim.decode(model, pair, 300) - x).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("solver", ["exact", "o-belm"])
+@pytest.mark.parametrize("spacing", ["linear", "quadratic", "power-1.5", "log-snr", "karras"])
+@pytest.mark.parametrize("steps", [2, 10, 50, 200])
+def test_the_state_returns_samples_of_a_mixture(solver: str, spacing: str, steps: int):
+    """Up to the latents and down again, with the pair as it stands, in float64."""
+    model, grid = mixture(), schedule.grid(mixture().abar, steps, spacing)
+    x = model.means.repeat(4, 1, 1, 1) + 0.1 * starts((12, 1, 1, 2))
+    up = last(walk(model, x, grid[::-1], solver))
+    assert (last(walk(model, up.x, grid, solver, up.state)).x - x).abs().max() < 1e-9
+    if steps == 200:  # and they are the latents
+        assert (up.x - model.flow(x, 0, 1000)).square().mean().sqrt() < 0.03
 
 
 def test_a_bidirectional_step_is_its_formula():
@@ -105,6 +119,26 @@ def test_the_residual_is_what_a_step_misses():
 def test_implicit_walks_up_only():
     with pytest.raises(InputError, match="solver implicit walks up only, so it is not for sampling; choose ddim"):
         last(walk(tiny_model(), normal(0, [0], (1, 8, 8)), [1000, 0], "implicit"))
+
+
+def test_a_two_step_rule_is_its_formula():
+    """O-BELM over three unequal steps, written out in x̄ and σ̄."""
+    model = replace(tiny_model(), network=tiny_network().double())
+    x_0 = pictures(model, 2, torch.float64)
+    sigma = {t: (1 / model.abar[t] - 1).sqrt() for t in (0, 200, 600, 1000)}
+
+    def scaled(x, t):
+        return x / model.abar[t].sqrt()
+
+    x_200 = marginal(x_0, model(x_0, 0).eps, model.abar[200])
+    places = {0: scaled(x_0, 0), 200: scaled(x_200, 200)}
+    for p, t, u in ((0, 200, 600), (200, 600, 1000)):
+        d, h = sigma[t] - sigma[p], sigma[u] - sigma[t]
+        eps = model(places[t] * model.abar[t].sqrt(), t).eps
+        places[u] = h**2 / d**2 * places[p] + (1 - h**2 / d**2) * places[t] + h * (h + d) / d * eps
+    pair = ddim.encode(model, x_0, times=[1000, 600, 200, 0], solver="o-belm")
+    expected = tuple(places[t] * model.abar[t].sqrt() for t in (1000, 600))
+    torch.testing.assert_close(pair, expected, rtol=1e-10, atol=1e-10)
 
 
 def test_a_pair_wants_its_solver():

@@ -21,10 +21,16 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from ddim.errors import InputError
 
 Options = TypeVar("Options")
-Spacing = Literal[
-    "linear", "quadratic", "official-linear", "official-quadratic", "leading", "leading+1", "trailing", "linspace"
+SPACINGS = (
+    "linear", "quadratic", "power-1.5", "official-linear", "official-quadratic", "leading", "leading+1", "trailing",
+    "linspace", "log-snr", "karras",
+)  # fmt: skip
+ANY_SPACING = re.compile(r"power-\d{1,2}(\.\d{1,6})?|leading\+\d{1,6}")  # those whose name holds a number
+Spacing = Annotated[str, arg(metavar="{" + ",".join(SPACINGS) + ",power-P,leading+N}")]
+SolverName = Literal[
+    "ddim", "ab2", "ab3", "ipndm", "dpm++2m", "dpm++3m", "unipc", "unipc2", "unipc3", "heun", "dpm++2s", "euler-t",
+    "sde-dpm++2m", "implicit", "exact", "o-belm",
 ]  # fmt: skip
-SolverName = Literal["ddim", "heun", "unipc", "implicit", "exact"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Eta = Annotated[float | Literal["hat"], arg(metavar="FLOAT|hat")]
 ModelName = Annotated[str, Positional, arg(metavar="MODEL")]
@@ -48,25 +54,17 @@ class Machine:
 
 LARGEST = 10**9  # of any count that an option gives
 RANGES = {  # of options by name, in any verb; what depends on the model is checked with the model
-    "n": (1, LARGEST),
-    "steps": (1, LARGEST),
+    **dict.fromkeys(("n", "steps", "reconstructed"), (1, LARGEST)),
     "frames": (2, 10**4),
     "batch_size": (1, 10**6),
-    "reconstructed": (1, LARGEST),
-    "size": (1, 4096),
-    "image_size": (1, 4096),
-    "T": (1, 10**6),
-    "time": (1, 10**6),
+    **dict.fromkeys(("size", "image_size", "num_head_channels"), (1, 4096)),
+    **dict.fromkeys(("T", "time"), (1, 10**6)),
     "times": (0, 10**6),
     "eta": (0, 100),
     "guidance": (0, 100),
-    "seed": (0, 2**64 - 1),
-    "seeds": (0, 2**64 - 1),
-    "beta_1": (0, 0.999),
-    "beta_T": (0, 0.999),
-    "dropout": (0, 0.999),
+    **dict.fromkeys(("seed", "seeds"), (0, 2**64 - 1)),
+    **dict.fromkeys(("beta_1", "beta_T", "dropout"), (0, 0.999)),
     "num_heads": (1, 1024),
-    "num_head_channels": (1, 4096),
 }
 NEEDED = {"model": "MODEL", "source": "SOURCE", "hub_id": "HUB-ID"}  # words that must not be empty
 DEVICE = re.compile(r"(cpu|cuda|hip|mps|xpu|hpu|npu|mlu|mtia|xla)(:\d+)?")
@@ -218,6 +216,8 @@ def check(options: object, given: frozenset[str] = frozenset()) -> None:
             raise InputError(f"{NEEDED[field.name]} is empty")
         if field.name == "device" and value is not None and not DEVICE.fullmatch(value):
             raise InputError(f"device {value} is not available here: name cpu, cuda, cuda:1 or mps")
+        if field.name == "spacing" and value not in (None, *SPACINGS) and not ANY_SPACING.fullmatch(value):
+            raise InputError(f"unknown --spacing {value!r}: choose one of {', '.join(SPACINGS)}, power-P or leading+N")
         if field.name == "times" and value is not None:
             check_fall(value)
     if isinstance(options, Clipping) and options.clip_range <= 0:

@@ -38,6 +38,16 @@ def from_v(x: Tensor, v: Tensor, abar: Tensor) -> Prediction:
     return Prediction(a * x - b * v, a * v + b * x, abar)
 
 
+def sigma_bar(abar: Tensor) -> Tensor:
+    """σ̄ = √((1−ᾱ)/ᾱ), the time of the ODE (14): 0 at the data, infinite where there is no signal."""
+    return ((1 - abar) / abar).sqrt()
+
+
+def half_log_snr(abar: Tensor) -> Tensor:
+    """λ = log √(ᾱ/(1−ᾱ)) = −log σ̄: infinite at the data, −∞ where there is no signal."""
+    return (abar / (1 - abar)).log() / 2
+
+
 def sigma(eta: float, abar_t: Tensor, abar_s: Tensor) -> Tensor:
     """σ(η) of the step from t down to s (16). η = 0 is DDIM, η = 1 is DDPM's posterior deviation; 0 at s = 0."""
     return eta * ((1 - abar_s) / (1 - abar_t)).sqrt() * (1 - abar_t / abar_s).sqrt()

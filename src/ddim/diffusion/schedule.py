@@ -5,7 +5,6 @@ of distinct times that ends at 0. The network's own index is t−1; only `ddim.d
 """
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -14,6 +13,7 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
+from ddim.diffusion.spacings import SPACINGS, spelled
 from ddim.errors import InputError, choose
 
 Time = int | float | Tensor  # a time in 0..T, also between the integers; or (N,), a time per image
@@ -90,75 +90,58 @@ def level(abar: Tensor, t: Time, like: Tensor | None = None) -> Tensor:
     return found.to(like.device, torch.float32 if like.device.type == "mps" else torch.float64)
 
 
-def _linear_times(T: int, S: int) -> list[int]:
-    """τ_i = ⌊c i⌋ with c = T/S (paper, D.2)."""
-    return [T * i // S for i in range(1, S + 1)]
-
-
-def _quadratic_times(T: int, S: int) -> list[int]:
-    """τ_i = ⌊c i²⌋ with c = T/S² (paper, D.2).
-
-    Near 0 the parabola is flatter than one time a step; there the grid walks i itself, so that all S times are
-    distinct. It leaves that line for good at i = 1/c, after which ⌊c i²⌋ rises by at least one a step.
-    """
-    return [max(T * i * i // S**2, i) for i in range(1, S + 1)]
-
-
-def _official_linear_times(T: int, S: int) -> list[int]:
-    """The official code's `range(0, T, T // S)` of 0-based indices. Longer than S when S does not divide T."""
-    return [k + 1 for k in range(0, T, T // S)]
-
-
-def _official_quadratic_times(T: int, S: int) -> list[int]:
-    """The official code's `int(linspace(0, √(0.8 T), S)²)` of 0-based indices, repeats dropped. Tops out at 0.8 T."""
-    roots = torch.linspace(0, (0.8 * T) ** 0.5, S, dtype=torch.float64)
-    return sorted({int(root**2) + 1 for root in roots.tolist()})
-
-
-def _leading_times(T: int, S: int, offset: int = 0) -> list[int]:
-    """diffusers' "leading": 0-based indices i ⌊T/S⌋, all moved up by its `steps_offset`."""
-    return [T // S * i + 1 + offset for i in range(S)]
-
-
-def _trailing_times(T: int, S: int) -> list[int]:
-    """diffusers' "trailing": T, T − T/S, … rounded, halves to even. The linear grid wherever S divides T."""
-    step = (T - T / S) - T  # as numpy.arange rounds it
-    return [t for i in reversed(range(S)) if (t := round(T + i * step)) > 0]
-
-
-def _linspace_times(T: int, S: int) -> list[int]:
-    """diffusers' "linspace": S 0-based indices evenly from 0 to T−1, rounded, halves to even."""
-    return [round((T - 1) / max(S - 1, 1) * i) + 1 for i in range(S)]
-
-
-SPACINGS: dict[str, Callable[[int, int], list[int]]] = {
-    "linear": _linear_times,
-    "quadratic": _quadratic_times,
-    "official-linear": _official_linear_times,
-    "official-quadratic": _official_quadratic_times,
-    "leading": _leading_times,
-    "leading+1": partial(_leading_times, offset=1),
-    "trailing": _trailing_times,
-    "linspace": _linspace_times,
-}
+def time_at(abar: Tensor, wanted: Tensor) -> Time:
+    """The time whose level is `wanted`, 0-dim or (N, 1, 1, 1): the inverse of `level`, as an int, a float or (N,)."""
+    found = wanted.detach().to("cpu", torch.float64).flatten()
+    low = (torch.searchsorted(-abar, -found, right=True) - 1).clamp(0, len(abar) - 2)
+    snr = (abar / (1 - abar)).log()  # (T+1,) log-SNR, infinite at 0
+    part = (snr[low] - found.logit()) / (snr[low] - snr[low + 1])
+    part = torch.where(low == 0, ((1 / found - 1) / (1 / abar[1] - 1)).sqrt(), part)
+    t = torch.where(abar[low] == found, low, low + part)
+    t = torch.where((t - t.round()).abs() < 1e-9, t.round(), t)  # rounding does not make a whole time a broken one
+    return check_time(len(abar) - 1, t if wanted.ndim else t[0])
 
 
 def times(T: int, steps: int, spacing: str = "linear") -> list[int]:
     """The grid τ_S > … > τ_1 > τ_0 = 0 for `steps` network evaluations out of T levels (paper, section 4.2 and D.2).
 
-    `linear` and `quadratic` start at T and are `steps + 1` long for every 1 ≤ steps ≤ T. The `official-` grids
-    reproduce the official code's indices exactly, and may be longer or shorter. `leading`, `trailing` and `linspace`
-    are diffusers'; "leading+1" is `leading` with a `steps_offset` of 1, and so on. Raises InputError.
+    spacing: a name of `SPACINGS`, all of whole times. `linear`, `quadratic` and `power-P`, which is T (i/S)^P for any P
+    of 1 or more, start at T and are `steps + 1` long for every 1 ≤ steps ≤ T. The `official-` grids reproduce the
+    official code's indices exactly, and may be longer or shorter. `leading`, `trailing` and `linspace` are diffusers';
+    "leading+1" is `leading` with a `steps_offset` of 1, and so on. For the spacings of levels see `grid`. InputError.
     """
-    offset = re.fullmatch(r"leading\+(\d{1,6})", spacing)
-    table = SPACINGS if spacing in SPACINGS or not offset else {spacing: partial(_leading_times, offset=int(offset[1]))}
-    grid = choose("spacing", spacing, table)
+    spread = choose("spacing", spacing, {**SPACINGS, **LEVEL_SPACINGS, **spelled(spacing)})
     if not 1 <= steps <= T:
         raise InputError(f"steps must be from 1 to {T}, the model's number of noise levels; got {steps}")
-    found = grid(T, steps)
+    if spacing in LEVEL_SPACINGS:
+        raise InputError(f"spacing {spacing} depends on the noise schedule: call ddim.schedule.grid with its abar")
+    found = spread(T, steps)
     if found[-1] > T:
         raise InputError(f"spacing {spacing} with {steps} steps begins at {found[-1]}, above the model's T of {T}")
     return [*reversed(found), 0]
+
+
+def even_levels(abar: Tensor, S: int, rho: float = math.inf) -> list[Time]:
+    """S falling times from T to 1, evenly spread in σ̄^(1/ρ); for ρ = ∞ in log σ̄, that is in log-SNR. Not rounded.
+
+    Where the schedule ends without any signal, those after T are spread from T−1.
+    """
+    T = len(abar) - 1
+    if abar[T] == 0:
+        return [T, *even_levels(abar[:-1], S - 1, rho)] if S > 1 else [T]
+    first, last = (1 / abar[T] - 1).sqrt(), (1 / abar[1] - 1).sqrt()  # σ̄
+    part = torch.linspace(0, 1, S, dtype=torch.float64)
+    if math.isinf(rho):
+        sigma = torch.lerp(first.log(), last.log(), part).exp()
+    else:
+        sigma = torch.lerp(first ** (1 / rho), last ** (1 / rho), part) ** rho
+    return [time_at(abar, level) for level in 1 / (1 + sigma**2)]
+
+
+LEVEL_SPACINGS: dict[str, Callable[[Tensor, int], list[Time]]] = {
+    "log-snr": even_levels,  # Lu et al. 2022, arXiv 2206.00927, section 3.4
+    "karras": partial(even_levels, rho=7.0),  # Karras et al. 2022, arXiv 2206.00364, eq. 5
+}
 
 
 def check_times(T: int, times: Sequence[Time]) -> list[Time]:
@@ -175,6 +158,14 @@ def check_times(T: int, times: Sequence[Time]) -> list[Time]:
 
 
 def grid(abar: Tensor, steps: int, spacing: str = "linear", given: Sequence[Time] | None = None) -> list[Time]:
-    """The falling time grid over a schedule: the times `given` (checked), else `steps` intervals by `spacing`."""
+    """The falling time grid over a schedule: the times `given` (checked), else `steps` intervals by `spacing`.
+
+    spacing: as for `times`; or of `LEVEL_SPACINGS`, which start at T, end at 1 and 0, and are not rounded: `log-snr`
+    has equal steps in log-SNR, `karras` in σ̄^(1/7). Raises InputError.
+    """
     T = len(abar) - 1
-    return check_times(T, given) if given is not None else times(T, steps, spacing)
+    if given is not None:
+        return check_times(T, given)
+    if spacing in LEVEL_SPACINGS and 1 <= steps <= T:
+        return [*LEVEL_SPACINGS[spacing](abar, steps), 0]
+    return times(T, steps, spacing)

@@ -11,7 +11,7 @@ from ddim.diffusion.guidance import Label, guided, plain
 from ddim.diffusion.model import Denoiser, Model
 from ddim.diffusion.noise import check_seed
 from ddim.diffusion.schedule import Time, grid
-from ddim.diffusion.solvers import Implicit, Solver, check_eta, find, with_noise
+from ddim.diffusion.solvers import SDE, Implicit, Solver, check_eta, find, with_noise
 from ddim.errors import InputError
 from ddim.evaluation import report
 from ddim.evaluation.reference import Reference, measure, neighbours_figure
@@ -117,6 +117,8 @@ def checked(model: Model, steps, eta, n: int, spacing: str, seed: int, solver) -
         raise InputError("evaluate needs at least one number of steps and one eta")
     if isinstance(find(solver), Implicit):
         raise InputError("solver implicit is for encoding; choose another to evaluate samples")
+    if find(solver) is SDE and set(eta) != {1}:
+        raise InputError(f"solver {SDE.name} has eta 1: pass eta 1 alone, or choose dpm++2m")
     for e in eta:
         with_noise(solver, e, "small", iter(()))
         for times in grids.values():

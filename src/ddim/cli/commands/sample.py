@@ -30,7 +30,9 @@ class Sample:
     """How many images."""
     grid: SampleGrid = SampleGrid()
     solver: SolverName = "ddim"
-    """How each step is taken; heun evaluates the network twice in each."""
+    """How each step is taken; heun and dpm++2s evaluate the network twice in each."""
+    afs: bool = False
+    """Take the noise for the network's first answer, of which it is nearly true: one evaluation less."""
     noise: Noise = Noise()
     classes: ManyClasses = ManyClasses()
     clipping: Clipping = Clipping()
@@ -47,11 +49,14 @@ class Sample:
         g, eta = self.grid, self.noise.eta if self.noise.variance == "small" else "hat"
         steps = f"S{g.steps}-{g.spacing or 'linear'}" if g.times is None else f"times{len(g.times) - 1}"
         clip = {"auto": "", "on": "-clip", "off": "-noclip"}[self.clipping.clip]
-        solver = "" if self.solver == "ddim" else f"-{self.solver}"
+        solver = "" if self.named() == "ddim" else f"-{self.named()}"
         told = "" if self.classes.label is None else "-" + re.sub(r"[^\w.-]+", "-", self.classes.label)
         told += "" if self.classes.guidance == 1 else f"-guidance{self.classes.guidance:g}"
         name = f"{Path(self.model).name}{told}-{steps}{solver}-eta{eta}{clip}-seed{self.noise.seed}"
         return self.out or Path("samples") / name
+
+    def named(self) -> str:
+        return f"{self.solver}+afs" if self.afs else self.solver
 
 
 def main(args: Sequence[str]) -> None:
@@ -63,7 +68,7 @@ def main(args: Sequence[str]) -> None:
     model = load_model(o.model, o.machine, workers.device, workers.is_main_process, o.compile)
     made = sample_files(
         model, o.folder(), o.n, o.grid.steps, o.noise.eta, o.grid.spacing, o.noise.seed, o.clipping.value(), o.format,
-        o.machine.batch_size, o.grid.times, o.solver, o.noise.variance, progress=True, workers=workers,
+        o.machine.batch_size, o.grid.times, o.named(), o.noise.variance, progress=True, workers=workers,
         label=o.classes.label, guidance=o.classes.guidance,
     )  # fmt: skip
     if made:

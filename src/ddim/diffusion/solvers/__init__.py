@@ -1,39 +1,63 @@
 """The ways to take a step, each a value on one contract: `SOLVERS` names them, `find` looks one up.
 
-A new one is a formula made a solver by `multistep`, or a subclass of `Solver`, and a row in this table.
+A new one is a formula made a solver by `multistep`, or a subclass of `Solver`, and a row in this table. What each is
+for is in `docs/solvers.md`.
 """
 
+from dataclasses import replace
+
+from ddim.diffusion.solvers.analytic import AnalyticalFirst, afs
 from ddim.diffusion.solvers.contract import Multistep, Solver, multistep
 from ddim.diffusion.solvers.corrector import UniPC
 from ddim.diffusion.solvers.ddim import ddim
-from ddim.diffusion.solvers.inversion import Exact, Implicit, Pair
-from ddim.diffusion.solvers.singlestep import Heun
-from ddim.diffusion.solvers.stochastic import VARIANCES, Stochastic, check_eta, noise_of
+from ddim.diffusion.solvers.inversion import BDIA, OBELM, Exact, Implicit, Pair
+from ddim.diffusion.solvers.multisteps import ab2, ab3, dpm2m, dpm2m_mean, dpm3m, ipndm
+from ddim.diffusion.solvers.singlestep import DPM2S, EulerT, Heun
+from ddim.diffusion.solvers.stochastic import SDE, VARIANCES, Stochastic, check_eta, noise_of
 from ddim.errors import InputError, choose
 
 __all__ = [
-    "SOLVERS", "VARIANCES", "Exact", "Heun", "Implicit", "Multistep", "Pair", "Solver", "Stochastic", "UniPC",
-    "check_eta", "ddim", "find", "multistep", "noise_of", "with_noise",
+    "BDIA", "DPM2S", "OBELM", "SDE", "SOLVERS", "VARIANCES", "AnalyticalFirst", "EulerT", "Exact", "Heun", "Implicit",
+    "Multistep", "Pair", "Solver", "Stochastic", "UniPC", "ab2", "ab3", "afs", "check_eta", "ddim", "dpm2m", "dpm3m",
+    "find", "ipndm", "multistep", "noise_of", "with_noise",
 ]  # fmt: skip
 
-SOLVERS: dict[str, Solver] = {solver.name: solver for solver in (ddim, Heun(), UniPC(), Implicit(), Exact())}
+SOLVERS: dict[str, Solver] = {
+    solver.name: solver
+    for solver in (
+        *(ddim, ab2, ab3, ipndm, dpm2m, dpm3m, UniPC(), UniPC("unipc3", order=4, predictions=3)),
+        *(Heun(), DPM2S(), EulerT(), SDE, Implicit(), BDIA(), OBELM()),
+    )
+}
+SOLVERS["unipc2"] = SOLVERS["unipc"]  # another name of the same
 
 
 def find(solver: str | Solver) -> Solver:
-    """A solver by name, or the value itself. Raises InputError."""
+    """A solver by name, or the value itself. "NAME+afs" is NAME with the analytical first step. Raises InputError."""
     if isinstance(solver, str):
-        return choose("solver", solver, SOLVERS)
+        name, plus, _ = solver.partition("+afs") if solver.endswith("+afs") else (solver, "", "")
+        return afs(choose("solver", name, SOLVERS)) if plus else choose("solver", name, SOLVERS)
     if not isinstance(solver, Solver):
         raise InputError(f"a solver is a name ({', '.join(SOLVERS)}) or a ddim.Solver; got {type(solver).__name__}")
     return solver
 
 
 def with_noise(solver: str | Solver, eta: float | str, variance: str, noise) -> Solver:
-    """The solver with noise in each step, (N, C, H, W) each from `noise`. η = 0 is the solver itself. InputError."""
+    """The solver with noise in each step, (N, C, H, W) each from `noise`. η = 0 is the solver itself, but for
+    `sde-dpm++2m`, whose η is 1. Raises InputError where η is not defined for a solver.
+    """
     value, variance = noise_of(eta, variance)
     solver = find(solver)
+    if isinstance(solver, AnalyticalFirst):
+        return afs(with_noise(solver.solver, eta, variance, noise))
+    if solver is SDE:
+        if value not in (0, 1) or variance == "large":
+            raise InputError(f"solver {solver.name} is dpm++2m with eta 1; for another, choose dpm++2m with eta")
+        return replace(solver, noise=noise)
     if value == 0:
         return solver
+    if solver is dpm2m:
+        return Stochastic(dpm2m.name, 2, value, variance, noise, dpm2m_mean, 2)
     if solver is not ddim:
-        raise InputError(f"solver {solver.name} takes no noise: leave out eta, or choose ddim")
+        raise InputError(f"solver {solver.name} takes no noise: leave out eta, or choose ddim or dpm++2m")
     return Stochastic(eta=value, variance=variance, noise=noise)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ddim.diffusion.process import Prediction, from_x0, marginal
+from ddim.diffusion.process import Prediction, from_x0, half_log_snr, marginal
 from ddim.diffusion.schedule import Time, level
 from ddim.diffusion.solvers.contract import Solver
 
@@ -21,9 +21,9 @@ class Corrected(NamedTuple):
 
 @dataclass(frozen=True)
 class UniPC(Solver):
-    """UniPC-2 in x̂_0, B(h) = e^−h − 1 (Zhao et al. 2023, arXiv 2302.04867, algorithms 5 to 8), λ = half log-SNR.
+    """UniPC-p in x̂_0, B(h) = e^−h − 1 (Zhao et al. 2023, arXiv 2302.04867, algorithms 5 to 8), λ = half log-SNR.
 
-    predictions: how many a step combines. The corrector lifts the order to one more than that.
+    predictions: p, how many a step combines: 2 in `unipc`, 3 in `unipc3`. The corrector lifts the order to p + 1.
     One evaluation a step: x̂_0 at the new point first corrects the way there. Steps from or into the data, and the first
     of a walk, are DDIM's; what the last step leads to is not corrected. Up and down.
     """
@@ -72,11 +72,6 @@ def unified(h: Tensor, r: list[Tensor]) -> list[Tensor]:
         phi = phi / -h - 1 / math.factorial(k + 1)
     powers = torch.stack([torch.stack([r_i ** (k - 1) for r_i in r], -1) for k in range(1, len(r) + 1)], -2)
     return list(torch.linalg.solve(powers, torch.stack(b, -1)).unbind(-1))
-
-
-def half_log_snr(abar: Tensor) -> Tensor:
-    """λ = log √(ᾱ/(1−ᾱ))."""
-    return (abar / (1 - abar)).log() / 2
 
 
 def usable(*levels: Tensor) -> bool:

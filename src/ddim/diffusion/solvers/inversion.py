@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ddim.diffusion.process import Prediction, from_eps, marginal
+from ddim.diffusion.process import Prediction, from_eps, marginal, sigma_bar
 from ddim.diffusion.schedule import Time, level
 from ddim.diffusion.solvers.contract import Solver, only
+from ddim.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -97,17 +98,13 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Exact(Solver):
-    """Bidirectional integration approximation, BDIA with γ = 1 (Zhang et al. 2023): over times p, t, u in a row,
-    x_u = x_p − DDIM(x_t→p) + DDIM(x_t→u). Read from the other end the formula is its own inverse. Order 2
-    where steps change little in σ̄ from one to the next, as leapfrog; up and down.
+    """Exact inversion: a step leads on from the last two places, p and t, to u in such a way that the same formula,
+    read from the other end, leads back. Each kind is a subclass with its formula, `onward`. Up and down.
 
     The state is a `Pair`. The first step of a walk without one is DDIM's. A walk that starts with the pair that another
     one ended with turns round: its first step returns to where the other came from, without an evaluation. All is
-    done in float64, where the device has it: nothing damps a rounding error.
+    done in float64, where the device has it: what damps a rounding error one way magnifies it the other.
     """
-
-    name: str = "exact"
-    order: int = 2
 
     def step(self, model, x: Tensor, t: Time, s: Time, state: Pair | None):
         x, abar_s = wide(x), level(model.abar, s, x)
@@ -117,13 +114,52 @@ class Exact(Solver):
         here = prediction.abar
         if state is None:
             return marginal(prediction.x0, prediction.eps, abar_s), prediction, Pair(x, here)
-        # DDIM(x_t→u) − DDIM(x_t→p), subtracted before it meets x: far less rounding than two steps apart.
-        x0 = (abar_s.sqrt() - state.abar.sqrt()) * prediction.x0
-        eps = ((1 - abar_s).sqrt() - (1 - state.abar).sqrt()) * prediction.eps
-        return state.behind + (x0 + eps), prediction, Pair(x, here)
+        return self.onward(x, prediction, state, abar_s), prediction, Pair(x, here)
+
+    def onward(self, x: Tensor, prediction: Prediction, state: Pair, abar_s: Tensor) -> Tensor:
+        """x_u, from x_t, the prediction there, and x_p."""
+        raise NotImplementedError
 
     def evaluations(self, times: Sequence[Time], state: Any = None) -> int:
         return len(times) - (1 if state is None else 2)
+
+
+@dataclass(frozen=True)
+class BDIA(Exact):
+    """Bidirectional integration approximation with γ = 1 (Zhang et al. 2023, arXiv 2307.10829, eq. 17):
+    x_u = x_p − DDIM(x_t→p) + DDIM(x_t→u). Order 2 where steps change little in σ̄ from one to the next, as leapfrog.
+    Nothing damps an error, up or down.
+    """
+
+    name: str = "exact"
+    order: int = 2
+
+    def onward(self, x: Tensor, prediction: Prediction, state: Pair, abar_s: Tensor) -> Tensor:
+        # DDIM(x_t→u) − DDIM(x_t→p), subtracted before it meets x: far less rounding than two steps apart.
+        x0 = (abar_s.sqrt() - state.abar.sqrt()) * prediction.x0
+        eps = ((1 - abar_s).sqrt() - (1 - state.abar).sqrt()) * prediction.eps
+        return state.behind + (x0 + eps)
+
+
+@dataclass(frozen=True)
+class OBELM(Exact):
+    """O-BELM, the optimal two-step one (Wang et al. 2024, arXiv 2410.07273, section 4): with d = σ̄_t − σ̄_p,
+    h = σ̄_u − σ̄_t and r = h/d, x̄_u = r² x̄_p + (1 − r²) x̄_t + h (1 + r) ε. Order 2 over any steps: leapfrog where r = 1.
+
+    An error is multiplied by r² a step: falling grids, whose steps shrink in σ̄, forget it on the way down.
+    """
+
+    name: str = "o-belm"
+    order: int = 2
+
+    def onward(self, x: Tensor, prediction: Prediction, state: Pair, abar_s: Tensor) -> Tensor:
+        here = prediction.abar
+        if any((abar == 0).any() for abar in (state.abar, here, abar_s)):
+            raise InputError(f"solver {self.name} cannot pass a level without any signal; choose exact")
+        h, d = sigma_bar(abar_s) - sigma_bar(here), sigma_bar(here) - sigma_bar(state.abar)
+        ratio = (h / d) ** 2
+        before, now = state.behind / state.abar.sqrt(), x / here.sqrt()  # x̄
+        return abar_s.sqrt() * (ratio * before + (1 - ratio) * now + h * (1 + h / d) * prediction.eps)
 
 
 def between(x: Tensor, abar: Tensor, behind: Tensor, abar_behind: Tensor) -> Prediction:

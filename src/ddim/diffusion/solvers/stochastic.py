@@ -1,7 +1,7 @@
-"""The step (12) with noise: σ(η) (16), or DDPM's larger deviation σ̂ (appendix D.3). Order 1, down only."""
+"""Steps with noise: (12) with σ(η) (16), or with DDPM's larger deviation σ̂ (appendix D.3). Down only."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
@@ -9,21 +9,30 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ddim.diffusion.process import posterior_mean, sigma, sigma_hat
+from ddim.diffusion.process import Prediction, posterior_mean, sigma, sigma_hat
 from ddim.diffusion.schedule import Time, level
 from ddim.diffusion.solvers.contract import Solver, only
+from ddim.diffusion.solvers.multisteps import dpm2m_mean
 from ddim.errors import InputError
 
 Variance = Literal["small", "large"]
 VARIANCES = ("small", "large")
+Mean = Callable[[tuple[Prediction, ...], Tensor, Tensor], Tensor]
+
+
+def posterior(past: tuple[Prediction, ...], abar: Tensor, sigma: Tensor) -> Tensor:
+    """The mean of q_σ (7) for the last prediction alone."""
+    return posterior_mean(past[0], abar, sigma)
 
 
 @dataclass(frozen=True)
 class Stochastic(Solver):
-    """DDIM's step with fresh noise, which the value holds: `noise` yields one (N, C, H, W) a step.
+    """A step with fresh noise, which the value holds: `noise` yields one (N, C, H, W) a step. The order is that of the
+    law of what comes out.
 
-    variance: "small" is σ(η); "large" is σ̂, which scales the noise alone, while the direction keeps σ(η). η is 1
-    there: in the direction, σ̂ would make the radicand negative.
+    mean: of the step, from the last `memory` predictions, newest first, the level ᾱ_s and the deviation σ; DDIM's by
+    default.  variance: "small" is σ(η); "large" is σ̂, which scales the noise alone, while the direction keeps σ(η). η
+    is 1 there: in the direction, σ̂ would make the radicand negative.
     """
 
     name: str = "ddim"
@@ -31,19 +40,29 @@ class Stochastic(Solver):
     eta: float = 1.0
     variance: Variance = "small"
     noise: Iterator[Tensor] = field(default=iter(()), repr=False)
+    mean: Mean = posterior
+    memory: int = 1
 
-    def step(self, model, x: Tensor, t: Time, s: Time, state: None):
+    def step(self, model, x: Tensor, t: Time, s: Time, state: tuple[Prediction, ...] | None):
         only(self, t, s, falling=True)
-        prediction, abar_s = model(x, t), level(model.abar, s, x)
+        past = (model(x, t), *(state or ()))[: self.memory]
+        prediction, abar_s = past[0], level(model.abar, s, x)
         direction = sigma(self.eta, prediction.abar, abar_s)
-        mean = posterior_mean(prediction, abar_s, direction)
+        mean = self.mean(past, abar_s, direction)
         data = abar_s == 1
         if data.all():  # the last step adds no noise: σ(η) is 0 there by itself, σ̂ is not
-            return mean.to(x.dtype), prediction, None
+            return mean.to(x.dtype), prediction, past
         spread = sigma_hat(prediction.abar, abar_s) if self.variance == "large" else direction
         if spread.ndim:
             spread = torch.where(data, 0.0, spread)
-        return (mean + spread * next(self.noise)).to(x.dtype), prediction, None
+        z = next(self.noise, None)
+        if z is None:
+            raise InputError(f"solver {self.name} needs noise in every step: use ddim.sample, or choose dpm++2m")
+        return (mean + spread * z).to(x.dtype), prediction, past
+
+
+# SDE-DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, section 5), which is η = 1 of `dpm++2m`.
+SDE = Stochastic("sde-dpm++2m", order=2, mean=dpm2m_mean, memory=2)
 
 
 def noise_of(eta: float | str, variance: str = "small") -> tuple[float, Variance]:
