@@ -147,6 +147,7 @@ def parse(options: type[Options], verb: str, args: Sequence[str], default: Optio
             raise
     else:
         check(found, frozenset(word.split("=")[0] for word in args))
+        check_empty(args)
         return found
     raise InputError(f"{complaint_of(complaint.getvalue())} (see ddim {verb} --help)")
 
@@ -221,6 +222,15 @@ def check(options: object, given: frozenset[str] = frozenset()) -> None:
             check_fall(value)
     if isinstance(options, Clipping) and options.clip_range <= 0:
         raise InputError(f"--clip-range must be above 0; got {options.clip_range:g}")
+
+
+def check_empty(args: Sequence[str]) -> None:
+    """Raise InputError for an empty name, which would mean the present folder: of --out, or of what has no option."""
+    for word, following in pairwise(["", *args]):
+        if following == "--out=" or (following == "" and word == "--out"):
+            raise InputError("--out is empty: give it a name")
+        if following == "" and not word.startswith("--"):
+            raise InputError("an argument is empty: give it a name")
 
 
 def check_number(name: str, number: float, low: float, high: float) -> None:

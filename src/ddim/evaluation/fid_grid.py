@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 
 from ddim.diffusion.clipping import Clip
-from ddim.diffusion.model import Model
+from ddim.diffusion.model import Model, levels
 from ddim.diffusion.noise import check_seed
 from ddim.diffusion.schedule import Time, grid
 from ddim.diffusion.solvers import Implicit, Solver, check_eta, find, with_noise
-from ddim.errors import InputError
+from ddim.errors import InputError, check_whole, listed
 from ddim.evaluation import report
 from ddim.evaluation.reference import Reference, measure, neighbours_figure
 from ddim.evaluation.reference import reference as reference_of
@@ -95,10 +95,9 @@ def cell_files(out: Path, S: int, eta: float | str) -> Shards:
 
 def checked(model: Model, steps, eta, n: int, spacing: str, seed: int, solver) -> dict[int, list[Time]]:
     """The time grid of each S. Raises InputError where a cell cannot be measured."""
-    if n < 2:
-        raise InputError(f"n must be at least 2, for a covariance; got {n}")
-    check_seed(seed)
-    grids = {S: grid(model.abar, S, spacing) for S in dict.fromkeys(steps)}
+    levels(model), check_whole("n", n, 2), check_seed(seed)
+    steps, eta = listed("steps", steps), listed("eta", eta)
+    grids = {S: grid(levels(model), S, spacing) for S in dict.fromkeys(steps)}
     if not grids or not eta:
         raise InputError("evaluate needs at least one number of steps and one eta")
     if isinstance(find(solver), Implicit):

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ddim.diffusion.latents import check_pair_grid, decoding, encoding, latents_of
-from ddim.diffusion.model import Model
+from ddim.diffusion.model import Model, levels
 from ddim.diffusion.sampling import chunks, default_batch_size
 from ddim.diffusion.schedule import Time, grid
 from ddim.diffusion.solvers import Exact, Implicit, Solver, find
@@ -35,7 +35,7 @@ class Encoded:
 
 def data_grid(model: Model, steps: int, spacing: str = "linear", times: Sequence[Time] | None = None) -> list[Time]:
     """A grid between images and latents: it ends at 0, where the images are. Raises InputError."""
-    path = grid(model.abar, steps, spacing, times)
+    path = grid(levels(model), steps, spacing, times)
     if path[-1] != 0:
         raise InputError(f"times must end at 0, where the images are; got {path[-1]}")
     return path

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from ddim.diffusion.clipping import Clip, clipping
-from ddim.diffusion.model import Model
+from ddim.diffusion.model import Model, levels
 from ddim.diffusion.noise import check_seed
 from ddim.diffusion.sampling import chunks, default_batch_size, generate, sampling_grid
 from ddim.diffusion.schedule import Time
 from ddim.diffusion.solvers import Solver, check_eta, find, noise_of, with_noise
 from ddim.diffusion.walk import Moment
-from ddim.errors import InputError
+from ddim.errors import InputError, check_whole
 from ddim.images.pixels import to_uint8
 from ddim.jobs.image_files import Pngs, Shards, clean_of, pack
 from ddim.plots import sheets
@@ -113,8 +113,7 @@ def sample_files(
     The rest as for `ddim.sample`. workers: the processes that share the work, by default those of the launcher.
     Returns None in the processes that help. Raises InputError.
     """
-    if n < 1:
-        raise InputError(f"n must be at least 1; got {n}")
+    levels(model), check_whole("n", n)
     out, workers = Path(out), workers or processes(str(model.device))
     path, npz = sampling_grid(model, steps, spacing, times), format == "npz"
     spacing = spacing or model.facts.spacing or "linear"
@@ -175,10 +174,13 @@ def continues(out: Path):
 
 def draw_sheet(job: Job, path: Path) -> int:
     """Draw the first images as one; returns how many. For the process that holds the job's folder."""
-    first = min(job.n, SHEET)
+    images = job.images(SHEET)
     clean_of(path.parent, re.escape(path.name))
-    sheets.save(sheets.grid(job.images(first)), path)
-    return first
+    sheets.save(sheets.grid(images), path)
+    low, high = images.flatten(1).aminmax(dim=1)
+    if len(blank := (low == high).nonzero().flatten().tolist()):
+        warn(f"image {blank[0]} is one colour all over: the weights are damaged, or the steps too few for them")
+    return len(images)
 
 
 def said(model: Model, clip: Clip | bool | None) -> bool | list:
@@ -198,8 +200,8 @@ def opened(path: Path, settings: dict[str, Any], batch_size: int | None, model: 
     Yields the batch size: as given, as the folder was begun with, or what fits; all processes get the same. Raises
     InputError where the folder holds other files, files made with other settings, or another process at work.
     """
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch size must be at least 1; got {batch_size}")
+    if batch_size is not None:
+        check_whole("batch size", batch_size)
     if not path.exists() and path.parent.is_dir() and any(not is_part(file) for file in path.parent.iterdir()):
         raise InputError(f"{path.parent}: holds other files; name an empty or a new folder by --out")
     workers.wait_for_everyone()
