@@ -15,6 +15,7 @@ from ddim.errors import InputError, check_whole, listed
 from ddim.evaluation import report
 from ddim.evaluation.reference import Reference, measure, neighbours_figure
 from ddim.evaluation.reference import reference as reference_of
+from ddim.jobs.cost import calls_of, foretell
 from ddim.jobs.image_files import Shards
 from ddim.jobs.sampling import Job, bar, continues, note, opened, said
 from ddim.system.files import folder, replacing
@@ -67,6 +68,8 @@ def evaluate(
         shares = {cell: job.share(model, workers) for cell, job in jobs.items()}
         workers.wait_for_everyone()
         model(torch.zeros(size, *model.shape, device=model.device), model.T)  # the first call is slow: no cell's to pay
+        if main:
+            foretell(model, size, sum(len(shares[cell]) * calls_of(solver, job.times) for cell, job in jobs.items()))
         measured = []
         total = sum(sum(map(len, share)) * (len(grids[cell[0]]) - 1) for cell, share in shares.items())
         with watched(continues(out)), bar("sampling the grid", total, progress and main) as advance:

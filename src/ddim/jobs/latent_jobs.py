@@ -14,6 +14,7 @@ from ddim.diffusion.solvers import Exact, Implicit, Solver, find
 from ddim.errors import InputError
 from ddim.images.pixels import to_uint8
 from ddim.images.selection import Selection
+from ddim.jobs.cost import calls_of, foretell
 from ddim.jobs.image_files import clean_of
 from ddim.jobs.latent_files import LatentFile, writing
 from ddim.jobs.sampling import SHEET, bar, sheet_beside
@@ -75,6 +76,7 @@ def encode_files(
     about = {"model": model.fingerprint, "solver": solver.name, "times": path, "names": names}
     tensors = ("z", "before") if isinstance(solver, Exact) else ("z",)
     residual, total, squares, count = 0.0, 0.0, 0.0, 0
+    foretell(model, len(batches[0]), len(batches) * calls_of(solver, path[::-1]))
     with (
         writing(out, tensors, (len(chosen), *model.shape), about) as append,
         bar("encoding", len(batches) * (len(path) - 1), progress) as advance,

@@ -26,6 +26,7 @@ from ddim.diffusion.solvers import Solver, check_eta, find, noise_of, with_noise
 from ddim.diffusion.walk import Moment
 from ddim.errors import InputError, check_whole
 from ddim.images.pixels import to_uint8
+from ddim.jobs.cost import calls_of, foretell
 from ddim.jobs.image_files import Pngs, Shards, clean_of, pack
 from ddim.plots import sheets
 from ddim.system.files import appending, clean, folder, held, is_part, writable
@@ -137,6 +138,8 @@ def sample_files(
         workers.wait_for_everyone()
         total = sum(map(len, share)) * (len(path) - 1)
         shown = progress and workers.is_main_process
+        if workers.is_main_process:
+            foretell(model, size, len(share) * calls_of(solver, path))
         with watched(continues(out)), bar("sampling", total, shown) as advance:
             for indices in share:
                 for moment in job.walk(model, indices):
