@@ -21,7 +21,7 @@ def choose(kind: str, name: str, table: dict):
     return table[name]
 
 
-def check_whole(name: str, value: int, least: int = 1) -> None:
+def check_whole(name: str, value: int, least: float = 1) -> None:
     """Raise InputError unless a value is a whole number, `least` or more."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise InputError(f"{name} must be a whole number; got {shown(value)}")

@@ -39,7 +39,7 @@ def warm_up() -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="fuzz", description=__doc__)
-    parser.add_argument("kinds", nargs="*", choices=[*KINDS, []], default=list(KINDS), help="by default all")
+    parser.add_argument("kinds", nargs="*", choices=[*KINDS, []], default=[], help="by default all")
     parser.add_argument("--every", type=int, default=1, help="run each so many-th case only")
     parser.add_argument("--case", type=int, help="replay the case of this number, and show what it said")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="cases at a time")
@@ -48,7 +48,7 @@ def main() -> int:
     warm_up()
     begun, ended = time.monotonic(), []
     log = open(o.log, "w", encoding="utf-8") if o.log else None  # noqa: SIM115
-    for name in o.kinds:
+    for name in o.kinds or KINDS:
         ended += run(KINDS[name], [o.case] if o.case is not None else range(0, KINDS[name].count, o.every), o, log)
     print(f"\n{table(ended)}\n\n{len(ended)} cases in {time.monotonic() - begun:.0f} s")
     return any(case.outcome in BAD for case in ended)

@@ -1,5 +1,6 @@
 """Paths between latents, and the images along them: DDIM's way along the sphere, and DDPM's."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -99,8 +100,8 @@ def ddpm_path(
     `ddim.sample`. Raises InputError.
     """
     T = len(levels(model)) - 1
-    check_whole("the time to mix at", t), check_whole("frames", frames), check_whole("steps", steps)
-    if t > T:
+    check_whole("the time to mix at", t, -math.inf), check_whole("frames", frames), check_whole("steps", steps)
+    if not 1 <= t <= T:
         raise InputError(f"the time to mix at must be from 1 to {T}; got {t}")
     for x in (x_0, x_1):
         check_images(model, x)
