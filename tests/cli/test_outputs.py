@@ -173,3 +173,9 @@ def test_a_signal_is_one_line(tmp_path: Path):
     assert process.returncode == 143
     assert [text for text in err.splitlines() if text.startswith("ddim: ")] == ["ddim: ended by SIGTERM"]
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("verb", ["info", "sample", "data"])
+def test_a_name_of_the_hub_without_the_hub_is_one_line(ddim_process, verb: str):
+    offline = "HF_HUB_OFFLINE is set, and it is not in the cache: unset it once, or"
+    refused(ddim_process(verb, "some-one/some-thing"), "some-one/some-thing: no such folder", offline)

@@ -31,7 +31,10 @@ def warm_up() -> None:
         os.environ["DDIM_CACHE"] = f"{name}/cache"
         for verb in arguments.SMALL:
             arguments.names_of(verb)
-        for args in ("sample", "digits", "--n", 2, "--steps", 2), ("encode", "digits", "digits-sheet.png", "--steps", 1):
+        for args in (
+            ("sample", "digits", "--n", 2, "--steps", 2),
+            ("encode", "digits", "digits-sheet.png", "--steps", 1),
+        ):
             in_process(Path(name), *args)
         in_process(Path(name), "evaluate", "digits", "--n", 3, "--steps", 1, "--eta", 0)
         in_process(Path(name), "train", "digits", "--steps", 1, "--batch-size", 2)

@@ -9,10 +9,11 @@ from typing import get_type_hints
 
 from fuzz.harness import Arguments, Kind
 
-WORDS = ["", " ", "0", "1", "-1", "2", "3", "nan", "inf", "-inf", "1e3", "0.5", "x", "None", "null", "true", "--", "-", "-h", "--help", "β",
-         "a\nb", "\x1b[31m", "'", '"', "*", "..", ".", "/", "~", "9" * 30, "1_0", "0x10", "٣", "1,2", "[1]", "(1,)", "=", "--x=1", "@file",
-         "/dev/null", "/dev/full/x", "x" * 300, "hat", "auto", "on", "cpu", "cuda", "cuda:99", "meta", "cpu:7", "digits", "fp32", "bf16",
-         "gif", "npz", "linear", "quadratic", "heun", "exact", "a/b", "no/such/model", "x.pt", "x.png", "x.npz", "model.safetensors"]  # fmt: skip
+WORDS = ["", " ", "0", "1", "-1", "2", "3", "nan", "inf", "-inf", "1e3", "0.5", "x", "None", "null", "true", "--",
+         "-", "-h", "--help", "β", "a\nb", "\x1b[31m", "'", '"', "*", "..", ".", "/", "~", "9" * 30, "1_0", "0x10",
+         "٣", "1,2", "[1]", "(1,)", "=", "--x=1", "@file", "/dev/null", "/dev/full/x", "x" * 300, "hat", "auto", "on",
+         "cpu", "cuda", "cuda:99", "meta", "cpu:7", "digits", "fp32", "bf16", "gif", "npz", "linear", "quadratic",
+         "heun", "exact", "a/b", "no/such/model", "x.pt", "x.png", "x.npz", "model.safetensors"]  # fmt: skip
 SMALL = {  # so that what is valid takes no time
     "sample": ["sample", "digits", "--n", "2", "--steps", "2", "--out", "made"],
     "encode": ["encode", "digits", "a.png", "--steps", "2"],
@@ -37,7 +38,9 @@ LONG = {"--n", "--steps", "--frames", "--batch-size", "--reconstructed"}
 def names_of(verb: str) -> list[str]:
     """The options of a verb."""
     module = import_module(f"ddim.cli.commands.{verb}")
-    options = next(value for value in vars(module).values() if is_dataclass(value) and value.__module__ == module.__name__)
+    options = next(
+        value for value in vars(module).values() if is_dataclass(value) and value.__module__ == module.__name__
+    )
     return sorted(set(flat(options)))
 
 

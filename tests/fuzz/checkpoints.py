@@ -101,7 +101,9 @@ def make(rng: random.Random, templates: Path) -> list[Arguments]:
 
 
 def sample(model: str, rng: random.Random) -> Arguments:
-    how = rng.choice([[], ["--eta", "1"], ["--solver", "unipc"], ["--solver", "heun"], ["--clip"], ["--spacing", "quadratic"]])
+    how = rng.choice(
+        [[], ["--eta", "1"], ["--solver", "unipc"], ["--solver", "heun"], ["--clip"], ["--spacing", "quadratic"]]
+    )
     return ["sample", model, "--n", "2", "--steps", "2", "--format", "npz", "--out", "made", *how]
 
 
@@ -132,7 +134,11 @@ def spoil(path: Path, rng: random.Random, files: list[Path]) -> None:
     if how < 0.09:
         return path.unlink()
     if how < 0.12:
-        return path.write_bytes(rng.choice(files).read_bytes()) if path.is_file() and all(map(Path.is_file, files)) else None
+        return (
+            path.write_bytes(rng.choice(files).read_bytes())
+            if path.is_file() and all(map(Path.is_file, files))
+            else None
+        )
     if path.suffix in WEIGHTS and how < 0.75:
         return state_dict(path, rng)
     if path.suffix == ".safetensors" and how < 0.85:
@@ -161,8 +167,9 @@ def yaml_value(path: Path, rng: random.Random) -> None:
     lines = path.read_text().splitlines()
     at = rng.randrange(len(lines))
     name = lines[at].partition(":")[0]
-    odd = ["", "null", "-1", "0", "1e400", ".nan", ".inf", "yes", "[]", "{}", "[1, 2]", "x", "1e-4", "2024-01-01", "0x10", "&a [*a]",
-           "!!python/object:os.system", "!!python/tuple [1]", "'", "|", "1_000", "99999999999999999999", "3.5", "!!binary x"]  # fmt: skip
+    odd = ["", "null", "-1", "0", "1e400", ".nan", ".inf", "yes", "[]", "{}", "[1, 2]", "x", "1e-4", "2024-01-01",
+           "0x10", "&a [*a]", "!!python/object:os.system", "!!python/tuple [1]", "'", "|", "1_000",
+           "99999999999999999999", "3.5", "!!binary x"]  # fmt: skip
     lines[at] = f"{name}: {rng.choice(odd)}"
     path.write_text("\n".join(lines))
 
@@ -220,8 +227,9 @@ def state_dict(path: Path, rng: random.Random) -> None:
     if path.suffix == ".safetensors":
         plain = {str(k): v.contiguous().clone() for k, v in state.items() if storable(v)}
         return save_file(plain, path)
-    wrapped = rng.choice([{"state_dict": content}, {"ema": content}, {"model": content, "ema": {}}, [content], (content, content),
-                          {"model": {"ema": content}}, {"ema": {"shadow_params": [content]}}, {0: content}, None])  # fmt: skip
+    wrapped = rng.choice([{"state_dict": content}, {"ema": content}, {"model": content, "ema": {}}, [content],
+                         (content, content), {"model": {"ema": content}}, {"ema": {"shadow_params": [content]}},
+                         {0: content}, None])  # fmt: skip
     torch.save(wrapped if rng.random() < 0.15 else content, path)
 
 
@@ -262,8 +270,9 @@ def spoil_state(state: dict, rng: random.Random) -> None:
 
 def spoil_key(state: dict, key: Any, rng: random.Random) -> None:
     value = state.pop(key)
-    for name in rng.choice([[], [7], [f"{key}x"], ["a\nb"], [f"module.{key}"], [f"{key}.weight"], [None], ["β" * 5000], [key, "extra"],
-                            ["temb.dense.0.weight"], ["input_blocks.0.0.weight", key], ["init_conv.weight", key], [(1, 2)]]):  # fmt: skip
+    for name in rng.choice([[], [7], [f"{key}x"], ["a\nb"], [f"module.{key}"], [f"{key}.weight"], [None],
+                           ["β" * 5000], [key, "extra"], ["temb.dense.0.weight"], ["input_blocks.0.0.weight", key],
+                           ["init_conv.weight", key], [(1, 2)]]):  # fmt: skip
         state[name] = value
 
 

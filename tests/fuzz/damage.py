@@ -8,16 +8,36 @@ from pathlib import Path
 from typing import Any
 
 NUMBERS = [0, -1, 1, 2, 3, 7, 0.5, -0.5, 1e-9, 1e9, 1e308, -1e308, 2**31, 2**53, 2**63, -(2**63), 10**30, 10**400]
-ODD = [None, True, False, "", "x", "β", "1", "nan", [], {}, [[]], [None], {"a": {}}, float("nan"), float("inf"), *NUMBERS]
-JUNK = [b"", b"\0", b"{}", b"[]", b"null", b"PK\3\4", b"PK\5\6" + bytes(18), b"\x80\2.", b"<!DOCTYPE html><html>", b"\x1f\x8b",
-        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", bytes(4096), b"\xff" * 4096]  # fmt: skip
+ODD = [
+    None,
+    True,
+    False,
+    "",
+    "x",
+    "β",
+    "1",
+    "nan",
+    [],
+    {},
+    [[]],
+    [None],
+    {"a": {}},
+    float("nan"),
+    float("inf"),
+    *NUMBERS,
+]
+JUNK = [b"", b"\0", b"{}", b"[]", b"null", b"PK\3\4", b"PK\5\6" + bytes(18), b"\x80\2.", b"<!DOCTYPE html><html>",
+        b"\x1f\x8b", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", bytes(4096),
+        b"\xff" * 4096]  # fmt: skip
 
 
 def bytes_of(raw: bytes, rng: random.Random) -> bytes:
     """A file cut, with bits turned, holes, another head or end, doubled, or another one altogether."""
     data = bytearray(raw)
     at = rng.randrange(len(data) + 1)
-    match rng.choice(["cut", "cut", "bits", "bits", "head", "end", "hole", "insert", "remove", "double", "junk", "append"]):
+    match rng.choice(
+        ["cut", "cut", "bits", "bits", "head", "end", "hole", "insert", "remove", "double", "junk", "append"]
+    ):
         case "cut":
             return bytes(data[:at])
         case "bits":

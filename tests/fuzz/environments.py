@@ -11,10 +11,18 @@ from fuzz.harness import Arguments, Kind
 SAMPLE = "$DDIM sample digits --n 1 --steps 1 --out made"
 HELP = "$DDIM --help"
 LINES = [  # bash
-    *(f"PYTHONIOENCODING={code} {verb}" for code in ("ascii", "cp1252", "latin-1", "utf-16", "cp437") for verb in (HELP, SAMPLE)),
+    *(
+        f"PYTHONIOENCODING={code} {verb}"
+        for code in ("ascii", "cp1252", "latin-1", "utf-16", "cp437")
+        for verb in (HELP, SAMPLE)
+    ),
     *(f"LC_ALL={locale} LANG={locale} {SAMPLE}" for locale in ("C", "POSIX", "C.UTF-8", "xx_XX", "")),
     f"PYTHONUTF8=0 LC_ALL=C PYTHONCOERCECLOCALE=0 {SAMPLE}",
-    *(f"{verb} {ends}" for verb in (HELP, SAMPLE) for ends in (">&-", "2>&-", ">&- 2>&-", "<&-", ">/dev/full", "2>/dev/full")),
+    *(
+        f"{verb} {ends}"
+        for verb in (HELP, SAMPLE)
+        for ends in (">&-", "2>&-", ">&- 2>&-", "<&-", ">/dev/full", "2>/dev/full")
+    ),
     *(f"COLUMNS={columns} {verb}" for columns in ("1", "0", "-1", "x", "99999") for verb in ("$DDIM evaluate --help",)),
     f"mkdir ro && chmod 500 ro && HOME=$PWD/ro DDIM_CACHE= {SAMPLE}",
     "HOME=/proc/none DDIM_CACHE= $DDIM evaluate digits --n 3 --steps 1 --eta 0",

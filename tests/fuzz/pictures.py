@@ -17,12 +17,14 @@ from PIL import Image
 from fuzz import damage
 from fuzz.harness import Arguments, Kind
 
-FORMATS = ("png", "jpeg", "gif", "bmp", "tiff", "webp", "avif", "ppm", "ico", "tga", "pcx", "jpeg2000", "dds", "sgi", "im", "icns")
+FORMATS = ("png", "jpeg", "gif", "bmp", "tiff", "webp", "avif", "ppm", "ico", "tga", "pcx", "jpeg2000", "dds", "sgi",
+           "im", "icns")  # fmt: skip
 SUFFIXES = {"jpeg2000": "jp2", "jpeg": "jpg"}
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16")
 SIZES = [(1, 1), (1, 300), (300, 1), (2, 2), (7, 5), (16, 16), (33, 64)]
-NAMES = ["a.png", "β γ.png", "-n.png", "a\nb.png", "x" * 240 + ".png", "[1].png", "a#b.png", "a:b.png", "%s.png", "a.PNG", "a.png.png",
-         "._a.png", ".png", "a.jpg", "\x1b[31m.png", "~.png", "a.tar.png", "$HOME.png", "a.tif", "a.gz", "a.svg", "a.heic"]  # fmt: skip
+NAMES = ["a.png", "β γ.png", "-n.png", "a\nb.png", "x" * 240 + ".png", "[1].png", "a#b.png", "a:b.png", "%s.png",
+         "a.PNG", "a.png.png", "._a.png", ".png", "a.jpg", "\x1b[31m.png", "~.png", "a.tar.png", "$HOME.png", "a.tif",
+         "a.gz", "a.svg", "a.heic"]  # fmt: skip
 
 
 def image(rng: random.Random) -> Image.Image:
@@ -74,14 +76,12 @@ def bomb(rng: random.Random) -> tuple[str, bytes]:
     png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
     many = chunk(b"IDAT", zlib.compress(bytes(10**7))) + chunk(b"IEND", b"")
     text = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**8)))
-    return rng.choice([
-        ("png", png + many),
-        ("png", png + text + many),
-        ("bmp", b"BM" + struct.pack("<IHHIIIIHHIIIIII", 54, 0, 0, 54, 40, side, side, 1, 24, 0, 0, 0, 0, 0, 0)),
-        ("gif", b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0) + b"," + struct.pack("<HHHHB", 0, 0, 65535, 65535, 0) + b"\2\0;"),
-        ("ppm", b"P6 %d %d 255\n" % (side, side)),
-        ("tga", bytes([0, 0, 10]) + bytes(9) + struct.pack("<HHBB", 65535, 65535, 24, 0) + b"\xff\0\0\0" * 10),
-    ])  # fmt: skip
+    return rng.choice([("png", png + many), ("png", png + text + many), ("bmp",
+                      b"BM" + struct.pack("<IHHIIIIHHIIIIII", 54, 0, 0, 54, 40, side, side, 1, 24, 0, 0, 0, 0, 0, 0)),
+                      ("gif", b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0) + b"," + struct.pack("<HHHHB",
+                      0, 0, 65535, 65535, 0) + b"\2\0;"), ("ppm", b"P6 %d %d 255\n" % (side, side)), ("tga", bytes([0,
+                      0, 10]) + bytes(9) + struct.pack("<HHBB", 65535, 65535, 24, 0) + b"\xff\0\0\0" * 10),
+                      ])  # fmt: skip
 
 
 def one(rng: random.Random) -> tuple[str, bytes]:
@@ -153,14 +153,18 @@ def in_zip(rng: random.Random) -> str:
 
 
 def in_tar(rng: random.Random) -> str:
-    name, mode = rng.choice([("in.tar", "w"), ("in.tar", "w"), ("in.tar", "w:gz"), ("in.tar.gz", "w:gz"), ("in.tgz", "w:gz")])
+    name, mode = rng.choice(
+        [("in.tar", "w"), ("in.tar", "w"), ("in.tar", "w:gz"), ("in.tar.gz", "w:gz"), ("in.tgz", "w:gz")]
+    )
     with tarfile.open(name, mode, format=rng.choice([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])) as archive:
         for key, raw in several(rng).items():
             fields = [key] if rng.random() < 0.7 else [f"{key[:20]}.input.png", f"{key[:20]}.target.png"]
             for inside in fields:
                 member = tarfile.TarInfo(inside)
                 member.size = len(raw)
-                member.type = rng.choice([tarfile.REGTYPE] * 8 + [tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.FIFOTYPE, b"S"])
+                member.type = rng.choice(
+                    [tarfile.REGTYPE] * 8 + [tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.FIFOTYPE, b"S"]
+                )
                 archive.addfile(member, io.BytesIO(raw))
     return damaged(name, rng) + rng.choice(["", "", "#input.png", "#x", ":train"])
 
@@ -174,15 +178,21 @@ def in_parquet(rng: random.Random) -> str:
     kinds = [
         lambda: pa.array(cells, pa.binary()),
         lambda: pa.array([None if c is None else {"bytes": c, "path": None} for c in cells], struct_of),
-        lambda: pa.array([{"bytes": None, "path": rng.choice(["/dev/zero", "x", "", "/proc/self/mem"])} for _ in cells], struct_of),
+        lambda: pa.array(
+            [{"bytes": None, "path": rng.choice(["/dev/zero", "x", "", "/proc/self/mem"])} for _ in cells], struct_of
+        ),
         lambda: pa.array(["x" for _ in cells]),
         lambda: pa.array([[1, 2] for _ in cells]),
         lambda: pa.array([None if c is None else [c] for c in cells], pa.list_(pa.binary())),
         lambda: pa.array([None for _ in cells]),
         lambda: pa.array([{"bytes": 3, "path": 4} for _ in cells]),
     ]
-    columns = {rng.choice(["image", "img", "β", "a b", ""]) or "x": rng.choice(kinds)() for _ in range(rng.choice([1, 1, 2]))}
-    path = Path(rng.choice(["in.parquet", "in[1].parquet", "data/train-00000-of-00002.parquet", "data/train/0000.parquet"]))
+    columns = {
+        rng.choice(["image", "img", "β", "a b", ""]) or "x": rng.choice(kinds)() for _ in range(rng.choice([1, 1, 2]))
+    }
+    path = Path(
+        rng.choice(["in.parquet", "in[1].parquet", "data/train-00000-of-00002.parquet", "data/train/0000.parquet"])
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), path)
     damaged(str(path), rng)
@@ -191,9 +201,24 @@ def in_parquet(rng: random.Random) -> str:
 
 
 def in_array(rng: random.Random) -> str:
-    shape = rng.choice([(3, 8, 8, 3), (3, 8, 8), (2, 3, 9, 9), (2, 8, 8, 4), (0, 8, 8, 3), (8, 8), (2, 8, 8, 7), (), (2, 0, 8, 3), (1, 1, 1, 1)])
+    shape = rng.choice(
+        [
+            (3, 8, 8, 3),
+            (3, 8, 8),
+            (2, 3, 9, 9),
+            (2, 8, 8, 4),
+            (0, 8, 8, 3),
+            (8, 8),
+            (2, 8, 8, 7),
+            (),
+            (2, 0, 8, 3),
+            (1, 1, 1, 1),
+        ]
+    )
     kind = rng.choice([np.uint8] * 5 + [np.float32, np.int64, np.bool_, object, "U3", np.float16])
-    values = np.frombuffer(rng.randbytes(int(np.prod(shape))), np.uint8).reshape(shape).astype(kind, order=rng.choice("CF"))
+    values = (
+        np.frombuffer(rng.randbytes(int(np.prod(shape))), np.uint8).reshape(shape).astype(kind, order=rng.choice("CF"))
+    )
     match rng.choice(["npy", "npz", "packed", "two"]):
         case "npy":
             np.save("in.npy", values, allow_pickle=True)
@@ -252,7 +277,24 @@ def in_nothing(rng: random.Random) -> str:
     """No set at all."""
     path = Path(rng.choice(["x.png", "x.zip", "x.tar", "x.npz", "x.npy", "x.parquet", "x", "x-idx3-ubyte", "x.bin"]))
     damage.place_of(path, rng)
-    return rng.choice([str(path), str(path), "", ".", "/dev/null", "/dev/zero", "a/b", "no where", "~nobody/x", "\0", "x" * 300, "#", ":", "a:b#c"])
+    return rng.choice(
+        [
+            str(path),
+            str(path),
+            "",
+            ".",
+            "/dev/null",
+            "/dev/zero",
+            "a/b",
+            "no where",
+            "~nobody/x",
+            "\0",
+            "x" * 300,
+            "#",
+            ":",
+            "a:b#c",
+        ]
+    )
 
 
 def damaged(name: str, rng: random.Random) -> str:
@@ -263,10 +305,8 @@ def damaged(name: str, rng: random.Random) -> str:
     return name
 
 
-FORMS: list[Callable[[random.Random], str]] = [
-    in_folder, in_folder, in_folder, in_file, in_zip, in_zip, in_tar, in_parquet, in_parquet, in_array, in_array, in_idx, in_records, in_lmdb,
-    in_nothing,
-]  # fmt: skip
+FORMS: list[Callable[[random.Random], str]] = [in_folder, in_folder, in_folder, in_file, in_zip, in_zip, in_tar,
+            in_parquet, in_parquet, in_array, in_array, in_idx, in_records, in_lmdb, in_nothing, ]  # fmt: skip
 
 
 def make(rng: random.Random, templates: Path) -> list[Arguments]:
@@ -274,8 +314,9 @@ def make(rng: random.Random, templates: Path) -> list[Arguments]:
     warnings.simplefilter("ignore")
     source = rng.choice(FORMS)(rng)
     skip = rng.choice([[], ["--skip-broken"]])
-    train = ["train", "digits", "--data", source, "--size", "8", "--channels", rng.choice("13"), "--steps", "1", "--batch-size", "2",
-             "--ch", "8", "--groups", "8", "--mult", "1", "--workers", "0", "--out", "run", *skip]  # fmt: skip
+    train = ["train", "digits", "--data", source, "--size", "8", "--channels", rng.choice("13"), "--steps", "1",
+             "--batch-size", "2", "--ch", "8", "--groups", "8", "--mult", "1", "--workers", "0", "--out", "run",
+             *skip]  # fmt: skip
     encode = ["encode", "digits", source, "--steps", "1", *skip]
     reconstruct = ["reconstruct", "digits", source, "--steps", "1", *skip]
     then = rng.choice([[train], [encode], [reconstruct], [encode], []])

@@ -1,4 +1,4 @@
-"""A device without float64, emulated: sampling, encoding, interpolation, training's loss and the metrics ask for none."""
+"""A device without float64, emulated: sampling, encoding, interpolation, the loss and the metrics ask for none."""
 
 from dataclasses import replace
 
