@@ -267,3 +267,11 @@ def test_nothing_that_is_no_file_is_opened(tmp_path):
             ddim.load(folder, "cpu")
         (folder / name).unlink()
         (folder / name).write_bytes(content)
+
+
+def test_odd_keys_in_a_folder_get_a_line(tmp_path):
+    folder = ddim.save(tiny_model(), tmp_path / "m")
+    (folder / WEIGHTS).unlink()
+    torch.save({7: torch.ones(1)}, (folder / WEIGHTS).with_suffix(".bin"))
+    with pytest.raises(InputError, match="lacks conv_in.weight"):
+        ddim.load(folder, "cpu")

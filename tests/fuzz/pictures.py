@@ -114,8 +114,8 @@ def in_folder(rng: random.Random) -> str:
     for name, raw in several(rng).items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(raw)
-    for _ in range(rng.choice([0, 0, 1, 2])):
-        damage.place_of(root / f"odd{rng.randrange(9)}.png", rng) if not (root / "odd").exists() else None
+    for i in range(rng.choice([0, 0, 1, 2])):
+        damage.place_of(root / f"odd{i}.png", rng)
     if rng.random() < 0.1:
         (root / "circle").symlink_to(root.resolve())
     if rng.random() < 0.1:

@@ -57,7 +57,7 @@ def fuzzed(*args: object, timeout: float) -> dict[str, list[int]]:
 
 
 def test_a_slice():
-    """25 cases, in some 20 s, most of which are imports."""
+    """26 cases, in some 20 s, most of which are imports."""
     found = fuzzed("checkpoints", "image sets", "arguments", "--every", 140, "--jobs", 1, timeout=280)
     assert [counts[0] for counts in found.values()] == [15, 8, 3]
     assert all(sum(counts[3:]) == 0 for counts in found.values())

@@ -141,6 +141,8 @@ def test_where_no_image_can_be_read_there_is_one_line(ddim_cli):
     for verb in ("encode", "reconstruct"):
         result = ddim_cli(verb, "digits", "in", "--steps", 2, "--skip-broken")
         refused(result, "in/a.png: none of the 1 images can be read")
+    result = ddim_cli("train", "digits", "--data", "in", "--skip-broken", "--steps", 1, "--out", "run")
+    refused(result, "in/a.png: none of the 1 images can be read")
 
 
 def test_a_broken_table_is_one_line_without_the_librarys_own(ddim_process):
