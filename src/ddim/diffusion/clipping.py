@@ -66,8 +66,8 @@ NOISY = Clip(below=0.5)
 
 def clipping(model, clip: Clip | bool | None = None):
     """The model that clips or does not, by the one rule of precedence: what the caller says (`clip`), else what the
-    model's folder says (`model.facts.clip`), else where there is more noise than signal. A model without facts, which is not
-    known to be of images in [−1, 1], is left alone unless the caller says. Raises InputError.
+    model's folder says (`model.facts.clip`), else where there is more noise than signal. A model without facts, which
+    is not known to be of images in [−1, 1], is left alone unless the caller says. Raises InputError.
     """
     facts = getattr(model, "facts", None)
     chosen = clip
