@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check bench clean
+.PHONY: demo test test-slow fuzz check bench clean
 
 demo: .venv/ready
 	$(BIN)/ddim demo
@@ -12,6 +12,10 @@ test: .venv/ready-test
 
 test-slow: .venv/ready-test
 	$(BIN)/python -m pytest -m slow
+
+# Odd and damaged input in bulk; FUZZ="checkpoints --every 10" runs a part, FUZZ="arguments --case 7" one case.
+fuzz: .venv/ready-test
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(FUZZ)
 
 check: .venv/ready-test
 	$(BIN)/ruff check .

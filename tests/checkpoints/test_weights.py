@@ -267,3 +267,18 @@ def test_nothing_that_is_no_file_is_opened(tmp_path):
             ddim.load(folder, "cpu")
         (folder / name).unlink()
         (folder / name).write_bytes(content)
+
+
+def test_odd_keys_in_a_folder_get_a_line(tmp_path):
+    folder = ddim.save(tiny_model(), tmp_path / "m")
+    (folder / WEIGHTS).unlink()
+    torch.save({7: torch.ones(1)}, (folder / WEIGHTS).with_suffix(".bin"))
+    with pytest.raises(InputError, match=r"lacks conv_in\.weight"):
+        ddim.load(folder, "cpu")
+
+
+def test_a_list_of_yaml_that_holds_itself_gets_a_line(net, tmp_path):
+    torch.save(net.state_dict(), tmp_path / "ckpt.pth")
+    (tmp_path / "config.yml").write_text("data:\n    image_size: &a [*a]\n")
+    with pytest.raises(InputError, match=r"image_size must be a whole number; got \[\["):
+        ddim.load(tmp_path, "cpu")

@@ -1,5 +1,7 @@
 """Messages are one line each, on any output: another encoding, a full or closed one, a reader that has gone."""
 
+import io
+import logging
 import os
 import signal
 import subprocess
@@ -14,6 +16,7 @@ from support.command_line import command, environment, refused
 from ddim.cli import main as command_line
 from ddim.cli.main import main
 from ddim.system.messages import one_line, say
+from ddim.system.progress import track
 
 
 def shell(tmp_path: Path, line: str, **variables: str) -> subprocess.CompletedProcess:
@@ -134,6 +137,26 @@ def test_what_ends_a_verb_is_one_line(monkeypatch, capsys, error: BaseException,
     assert capsys.readouterr().err.startswith(f"ddim: {line}")
 
 
+def test_what_is_logged_is_one_line(monkeypatch, capsys):
+    assert run_with(monkeypatch, lambda args: logging.getLogger("some.library").warning("odd\n%s", "file")) == 0
+    assert capsys.readouterr().err == "ddim: odd\\nfile\n"
+
+
+def test_a_bar_that_cannot_be_written_ends_nothing(monkeypatch):
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    assert list(track(range(3), "working", 3)) == [0, 1, 2]
+
+
+def test_a_folder_that_is_gone_is_one_line(tmp_path: Path):
+    result = shell(tmp_path, "mkdir gone && cd gone && rmdir ../gone && $DDIM sample digits --n 1 --steps 1")
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert result.stderr == b"ddim: the current folder is gone: change to another\n"
+
+
 def test_a_bug_keeps_its_traceback(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         run_with(monkeypatch, lambda args: 1 / 0)
@@ -150,3 +173,9 @@ def test_a_signal_is_one_line(tmp_path: Path):
     assert process.returncode == 143
     assert [text for text in err.splitlines() if text.startswith("ddim: ")] == ["ddim: ended by SIGTERM"]
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("verb", ["info", "sample", "data"])
+def test_a_name_of_the_hub_without_the_hub_is_one_line(ddim_process, verb: str):
+    offline = "HF_HUB_OFFLINE is set, and it is not in the cache: unset it once, or"
+    refused(ddim_process(verb, "some-one/some-thing"), "some-one/some-thing: no such folder", offline)

@@ -162,7 +162,7 @@ def test_the_papers_figures_need_its_data_its_features_and_its_number():
         model = ddim.load("digits", "cpu")
         statistics = Statistics(torch.zeros(2), torch.eye(2))
         against = Reference("x", features.Features(torch.nn.Identity(), name, "0"), statistics, None, None, data_set)
-        settings = {"seed": 0, "spacing": "linear", "solver": "ddim", "clip": "auto", "label": label, "guidance": 1.0}
+        settings = {"seed": 0, "spacing": "linear", "solver": "ddim", "clip": False, "label": label, "guidance": 1.0}
         return record(model, against, [], n, settings, [(10, 0.0)], "")["paper"]
 
     assert paper("inception", 50_000, "CIFAR-10") == "CIFAR-10"

@@ -133,6 +133,23 @@ def test_warnings_of_pillow_are_no_lines(recwarn, monkeypatch):
         assert "decompression bomb" in str(recwarn.pop(Image.DecompressionBombWarning).message)
 
 
+def test_where_no_image_can_be_read_there_is_one_line(ddim_cli):
+    """Of `data`, whose bar is at its end by then, and of what leaves broken ones out."""
+    Path("in").mkdir()
+    Path("in/a.png").write_bytes(b"nothing")
+    refused(ddim_cli("data", "in"), "in: none of its 1 images can be read")
+    for verb in ("encode", "reconstruct"):
+        result = ddim_cli(verb, "digits", "in", "--steps", 2, "--skip-broken")
+        refused(result, "in/a.png: none of the 1 images can be read")
+    result = ddim_cli("train", "digits", "--data", "in", "--skip-broken", "--steps", 1, "--out", "run")
+    refused(result, "in/a.png: none of the 1 images can be read")
+
+
+def test_a_broken_table_is_one_line_without_the_librarys_own(ddim_process):
+    Path("p.parquet").write_bytes(b"PAR1 no table PAR1")
+    refused(ddim_process("data", "p.parquet"), "p.parquet: cannot be read as parquet (")
+
+
 # Folders
 
 

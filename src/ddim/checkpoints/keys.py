@@ -95,7 +95,7 @@ def _rename(key: str, table: dict[str, str]) -> str:
 def modern(state: State) -> dict[str, str]:
     """For a diffusers state dict: key -> key with the attention names of today."""
     old = "|".join(OLD_ATTENTION)
-    return {key: re.sub(rf"\.({old})\.", lambda m: f".{OLD_ATTENTION[m[1]]}.", key) for key in state}
+    return {key: re.sub(rf"\.({old})\.", lambda m: f".{OLD_ATTENTION[m[1]]}.", str(key)) for key in state}
 
 
 def build(c: UNetConfig, state: State, naming: Naming, source: Path, split: Callable | None = None) -> UNet:

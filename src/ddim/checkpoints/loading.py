@@ -14,14 +14,14 @@ from ddim.checkpoints.hub import fetch
 from ddim.checkpoints.keys import modern
 from ddim.checkpoints.layouts import official, reading
 from ddim.checkpoints.layouts.reading import load_file, model_of
-from ddim.checkpoints.options import Options, option
+from ddim.checkpoints.options import Options, option, options_of
 from ddim.checkpoints.records import OF_WEIGHTS, facts_of
 from ddim.checkpoints.saving import INDEX, SCHEDULER, UNET
 from ddim.checkpoints.scheduler_config import PREDICTION_TYPES, abar_of, check_scheduler, manner_of, unheeded
 from ddim.checkpoints.states import below
 from ddim.checkpoints.weights import assign, read_folder
 from ddim.diffusion.model import Model
-from ddim.errors import InputError, choose
+from ddim.errors import InputError, choose, shown
 from ddim.networks.lucidrains_unet import LucidUNet
 from ddim.networks.unet import UNet
 from ddim.system.json import checked, read_json
@@ -44,8 +44,10 @@ def load(source: str | Path, device: str | torch.device | None = None, **options
     Weights come as float32, frozen, in evaluation mode; on `device`, by default a GPU where there is one. `options`
     say what a bare file of weights does not: the fields of `ddim.options.Options`. Raises InputError.
     """
-    chosen = pick_device(device)
-    path, options = _find(str(source)), Options(**options)
+    if not isinstance(source, str | Path):
+        raise InputError(f"a model is named by a text or a path; got {shown(source)}")
+    chosen, options = pick_device(device), options_of(options)
+    path = _find(str(source))
     if (path / official.CHECKPOINT).is_file() and not (path / UNET).exists():  # where the official code trained
         path = path / official.CHECKPOINT
     model = load_file(path, options) if path.is_file() else load_folder(path, options)

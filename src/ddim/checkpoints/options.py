@@ -1,7 +1,10 @@
 """What a bare file of weights does not say, as options of `ddim.load`, `ddim convert` and `ddim info`."""
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
+
+from ddim.errors import choose
+from ddim.system.json import fields_of
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,14 @@ class Options:
     def given(self) -> set[str]:
         """The options that are not left to their defaults."""
         return {f.name for f in fields(self) if getattr(self, f.name) != f.default}
+
+
+def options_of(values: dict[str, Any]) -> Options:
+    """The options of a call. Raises InputError by name."""
+    known = {field.name: field for field in fields(Options)}
+    for name in values:
+        choose("option", name, known)
+    return Options(**fields_of(Options, values))
 
 
 def option(name: str) -> str:

@@ -10,6 +10,7 @@ from ddim import __version__
 from ddim.checkpoints.records import OF_WEIGHTS, record_of
 from ddim.checkpoints.scheduler_config import scheduler_config
 from ddim.diffusion.model import Model
+from ddim.errors import InputError, shown
 from ddim.networks.unet import UNetConfig
 from ddim.system.files import replacing
 from ddim.system.json import write_json
@@ -28,6 +29,10 @@ def save(model: Model, to: str | Path, dtype: torch.dtype = torch.float32) -> Pa
     """
     from safetensors.torch import save_file
 
+    if not isinstance(model, Model) or not hasattr(model.network, "config"):
+        raise InputError(f"only a model with a network of ours can be saved, as ddim.load gives it; got {shown(model)}")
+    if not isinstance(to, str | Path) or not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise InputError(f"save takes a folder, and a floating-point dtype; got {shown(to)} and {dtype!r:.60}")
     to, c = Path(to), model.network.config
     plain = type(c) is UNetConfig
     name = "UNet2DModel" if plain else type(model.network).__name__

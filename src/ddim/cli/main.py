@@ -1,5 +1,6 @@
 """The command line. Each verb's module is imported when it is called, so that `ddim --help` answers at once."""
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -48,6 +49,14 @@ def usage() -> str:
     return "\n".join([*lines, "", f"ddim {__version__}"])
 
 
+def check_place() -> None:
+    """Raise InputError where the current folder is gone: libraries look for theirs from there, and end the process."""
+    try:
+        os.getcwd()
+    except OSError:
+        raise InputError("the current folder is gone: change to another") from None
+
+
 class Terminated(BaseException):
     """SIGTERM: the process is asked to end."""
 
@@ -70,6 +79,7 @@ def main(args: Sequence[str] | None = None) -> int:
         before = None
     try:
         with warnings_in_one_line():
+            check_place()
             if not args or args[0] in ("-h", "--help", "help"):
                 print(usage(), file=sys.stdout if args else sys.stderr)
             elif args[0] == "--version":

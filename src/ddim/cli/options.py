@@ -12,12 +12,12 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from itertools import pairwise
 from typing import Annotated, Literal, TypeVar
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from ddim.cli.checks import check_empty, check_fall, check_number
 from ddim.errors import InputError
 
 Options = TypeVar("Options")
@@ -146,6 +146,7 @@ def parse(options: type[Options], verb: str, args: Sequence[str], default: Optio
             raise
     else:
         check(found, frozenset(word.split("=")[0] for word in args))
+        check_empty(args)
         return found
     raise InputError(f"{complaint_of(complaint.getvalue())} (see ddim {verb} --help)")
 
@@ -222,24 +223,6 @@ def check(options: object, given: frozenset[str] = frozenset()) -> None:
             check_fall(value)
     if isinstance(options, Clipping) and options.clip_range <= 0:
         raise InputError(f"--clip-range must be above 0; got {options.clip_range:g}")
-
-
-def check_number(name: str, number: float, low: float, high: float) -> None:
-    if isinstance(number, float) and not math.isfinite(number):
-        raise InputError(f"{name} must be a finite number; got {number}")
-    if number < low:
-        raise InputError(f"{name} must be at least {low}; got {number}")
-    if number > high:
-        raise InputError(f"{name} must be at most {high}; got {number}")
-
-
-def check_fall(times: Sequence[float]) -> None:
-    """Raise InputError unless there are two times or more, each below the one before."""
-    if len(times) < 2:
-        raise InputError(f"--times needs at least two values, a start and an end; got {len(times)}")
-    for t, s in pairwise(times):
-        if t <= s:
-            raise InputError(f"--times must fall; got {t:g} followed by {s:g}")
 
 
 def one_of(args: Sequence[str], this: str, *others: str) -> None:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ddim.diffusion.process import Prediction, from_x0
 from ddim.diffusion.schedule import Time
+from ddim.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,10 @@ class Clipped:
     @property
     def abar(self) -> Tensor:
         return self.model.abar
+
+    @property
+    def shape(self) -> tuple[int, int, int] | None:
+        return getattr(self.model, "shape", None)
 
     def __call__(self, x: Tensor, t: Time) -> Prediction:
         """The clipped Prediction at x (N, C, H, W) and t. At t = 0, x is the image itself and stays."""
@@ -62,7 +67,7 @@ NOISY = Clip(below=0.5)
 def clipping(model, clip: Clip | bool | None = None):
     """The model that clips or does not, by the one rule of precedence: what the caller says (`clip`), else what the
     model's folder says (`model.facts.clip`), else where there is more noise than signal. A model without facts, which
-    is not known to be of images in [−1, 1], is left alone unless the caller says.
+    is not known to be of images in [−1, 1], is left alone unless the caller says. Raises InputError.
     """
     facts = getattr(model, "facts", None)
     chosen = clip
@@ -70,5 +75,7 @@ def clipping(model, clip: Clip | bool | None = None):
         chosen = facts.clip if facts.clip is not None else NOISY
     if chosen is None or chosen is False:
         return model
+    if chosen is not True and not (isinstance(chosen, Clip) and chosen.range > 0):
+        raise InputError(f"clip is True, False, None, or a ddim.Clip with a range above 0; got {chosen!r:.60}")
     chosen = Clip() if chosen is True else chosen
     return replace(model, clip=chosen) if hasattr(model, "clip") else Clipped(model, chosen)

@@ -1,5 +1,6 @@
 """Paths between latents, and the images along them: DDIM's way along the sphere, and DDPM's."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -8,14 +9,15 @@ from torch import Tensor
 
 from ddim.diffusion import schedule
 from ddim.diffusion.clipping import Clip, clipping
-from ddim.diffusion.latents import Latents, decode
-from ddim.diffusion.model import Denoiser
+from ddim.diffusion.latents import Latents, decode, parts_of
+from ddim.diffusion.model import Denoiser, check_images, levels
 from ddim.diffusion.noise import draws, normal
 from ddim.diffusion.process import marginal
 from ddim.diffusion.schedule import Time
 from ddim.diffusion.solvers import Solver, with_noise
 from ddim.diffusion.walk import Moment, last, walk
-from ddim.errors import InputError
+from ddim.errors import InputError, check_whole
+from ddim.system.machine import widest
 
 
 def slerp(z_0: Tensor, z_1: Tensor, fractions: Tensor) -> Tensor:
@@ -27,7 +29,8 @@ def slerp(z_0: Tensor, z_1: Tensor, fractions: Tensor) -> Tensor:
     n, f = len(z_0), len(fractions)
     if z_0.shape != z_1.shape or (n != f and 1 not in (n, f)):
         raise InputError(f"slerp needs latents of one shape and one fraction a pair: {z_0.shape}, {z_1.shape}, {f}")
-    u, v = z_0.flatten(1).double(), z_1.flatten(1).double()  # (N, C·H·W)
+    wide = widest(z_0.device)
+    u, v = z_0.flatten(1).to(wide), z_1.flatten(1).to(wide)  # (N, C·H·W)
     theta = F.cosine_similarity(u, v).clamp(-1, 1).arccos()[:, None]  # (N, 1)
     a = fractions.to(u)[:, None]  # (F, 1)
     straight = theta.sin() < 1e-6
@@ -67,11 +70,16 @@ def interpolate(
     clip: as for `ddim.sample`; False makes the ends what `ddim.decode` gives. Pairs are never clipped.
     The rest as for `ddim.decode`.
     """
-    fractions = torch.linspace(0, 1, frames)
-    if isinstance(z_0, Tensor):
-        return decode(clipping(model, clip), slerp(z_0, z_1, fractions), steps, spacing, times, solver)
-    pair = tuple(slerp(a, b, fractions) for a, b in zip(z_0, z_1, strict=True))
-    return decode(model, pair, steps, spacing, times, solver)
+    levels(model), check_whole("frames", frames)
+    ends = parts_of(z_0), parts_of(z_1)
+    if len(ends[0]) != len(ends[1]):
+        raise InputError("interpolate needs two latents of one kind; got a pair and a single one")
+    for part in (*ends[0], *ends[1]):
+        check_images(model, part)
+    path = tuple(slerp(a, b, torch.linspace(0, 1, frames)) for a, b in zip(*ends, strict=True))
+    if len(path) == 2:
+        return decode(model, path, steps, spacing, times, solver)
+    return decode(clipping(model, clip), path[0], steps, spacing, times, solver)
 
 
 def ddpm_path(
@@ -91,9 +99,12 @@ def ddpm_path(
     every step, are the same for all frames. Takes `steps` evaluations, or t where that is less. clip: as for
     `ddim.sample`. Raises InputError.
     """
-    T = len(model.abar) - 1
+    T = len(levels(model)) - 1
+    check_whole("the time to mix at", t, -math.inf), check_whole("frames", frames), check_whole("steps", steps)
     if not 1 <= t <= T:
         raise InputError(f"the time to mix at must be from 1 to {T}; got {t}")
+    for x in (x_0, x_1):
+        check_images(model, x)
     shape = x_0.shape[1:]
     noisy = marginal(torch.cat([x_0, x_1]), normal(seed, [0, 1], shape).to(x_0), model.abar[t])  # (2, C, H, W)
     fraction = torch.linspace(0, 1, frames).to(x_0).view(-1, 1, 1, 1)

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ddim.diffusion.model import Denoiser
+from ddim.diffusion.model import Denoiser, check_images, levels
 from ddim.diffusion.schedule import Time, grid, level
 from ddim.diffusion.solvers import Exact, Implicit, Pair, Solver, find
 from ddim.diffusion.walk import Moment, last, walk
-from ddim.errors import InputError
+from ddim.errors import InputError, shown
 
 Latents = Tensor | tuple[Tensor, Tensor]  # x at the first time; for `exact`, with x at the second
 UNSOLVED = 1e-2  # a residual of the implicit solver that is worth a warning
@@ -67,7 +67,8 @@ def encode(
     first two times, from which `decode` on the same grid returns the images to rounding; `heun`, `unipc` err as
     1/steps². Never clips. Raises InputError.
     """
-    path = grid(model.abar, steps, spacing, times)
+    path = grid(levels(model), steps, spacing, times)
+    check_images(model, images)
     end = last(encoding(model, images, path, solver))
     if isinstance(find(solver), Implicit) and (worst := end.state.max().item()) > UNSOLVED:
         message = f"implicit encoding left a residual of {worst:.2g}: take more than {len(path) - 1} steps"
@@ -88,5 +89,16 @@ def decode(
 
     The grid is the one of the encoding. solver: by default `exact` for a pair, else `ddim`. Raises InputError.
     """
-    like = z if isinstance(z, Tensor) else z[0]
-    return last(decoding(model, z, grid(model.abar, steps, spacing, times), solver)).x.to(like.dtype)
+    path = grid(levels(model), steps, spacing, times)
+    for part in parts_of(z):
+        check_images(model, part)
+    return last(decoding(model, z, path, solver)).x.to(parts_of(z)[0].dtype)
+
+
+def parts_of(z: Latents) -> tuple[Tensor, ...]:
+    """The tensors of latents: one, or the two of a pair. Raises InputError."""
+    if isinstance(z, Tensor):
+        return (z,)
+    if not isinstance(z, tuple | list) or len(z) != 2:
+        raise InputError(f"latents are a tensor (N, C, H, W), or a pair of an exact encoding; got {shown(z)}")
+    return tuple(z)

@@ -15,7 +15,7 @@ from ddim.diffusion.clipping import Clip, clamped
 from ddim.diffusion.facts import Facts
 from ddim.diffusion.process import Prediction, from_eps, from_v, from_x0
 from ddim.diffusion.schedule import Time, check_time, level
-from ddim.errors import InputError, choose
+from ddim.errors import InputError, choose, shown
 
 PARAMETRISATIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Prediction]] = {
     "eps": from_eps,
@@ -30,6 +30,27 @@ class Denoiser(Protocol):
     abar: Tensor  # (T+1,) float64
 
     def __call__(self, x: Tensor, t: Time) -> Prediction: ...
+
+
+def levels(model: Denoiser) -> Tensor:
+    """The model's abar (T+1,). Raises InputError where a value is no model."""
+    abar = getattr(model, "abar", None)
+    if not isinstance(abar, Tensor) or not callable(model):
+        first = f": ddim.load({model!r}) first" if isinstance(model, str) and len(model) < 60 else ""
+        raise InputError(f"a model is what ddim.load gives, or has abar and (x, t); got {shown(model)}{first}")
+    return abar
+
+
+def check_images(model: Denoiser, x: Tensor) -> None:
+    """Raise InputError unless x is (N, C, H, W) of a floating-point type, and of the model's shape where it has one."""
+    if not isinstance(x, Tensor):
+        raise InputError(f"images are a tensor (N, C, H, W); got {shown(x)}")
+    if not x.is_floating_point():
+        kind = str(x.dtype).removeprefix("torch.")
+        raise InputError(f"images are numbers in [−1, 1]; got {kind}: ddim.data.to_float makes them of 0 … 255")
+    shape = getattr(model, "shape", None) or ("C", "H", "W")
+    if x.ndim != 4 or (shape[0] != "C" and tuple(x.shape[1:]) != tuple(shape)):
+        raise InputError(f"images must be (N, {', '.join(map(str, shape))}); got {tuple(x.shape)}")
 
 
 @dataclass(frozen=True, repr=False)

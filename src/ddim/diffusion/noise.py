@@ -8,21 +8,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
+from numbers import Integral
 from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ddim.errors import InputError
+from ddim.errors import InputError, shown
 
 A, B = TypeVar("A"), TypeVar("B")
 
 
 def check_seed(seed: int) -> None:
-    """Raise InputError unless 0 ≤ seed < 2**64."""
-    if not 0 <= seed < 2**64:
-        raise InputError(f"seed must be from 0 to 2**64 - 1; got {seed}")
+    """Raise InputError unless a seed is a whole number, 0 ≤ seed < 2**64."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**64:
+        raise InputError(f"seed must be from 0 to 2**64 - 1; got {shown(seed)}")
 
 
 def normal(seed: int, images: Sequence[int], shape: Sequence[int], draw: int = 0) -> Tensor:

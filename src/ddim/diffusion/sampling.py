@@ -8,12 +8,12 @@ from torch import Tensor
 
 from ddim.diffusion.clipping import Clip, clipping
 from ddim.diffusion.guidance import Label, guided, labels_of
-from ddim.diffusion.model import Denoiser
+from ddim.diffusion.model import Denoiser, check_images, levels
 from ddim.diffusion.noise import check_seed, draws, normal
 from ddim.diffusion.schedule import Time, grid
 from ddim.diffusion.solvers import Solver, check_eta, with_noise
 from ddim.diffusion.walk import Moment, walk
-from ddim.errors import InputError
+from ddim.errors import InputError, check_whole
 from ddim.system.machine import free_memory
 from ddim.system.progress import progress as progress_bar
 
@@ -37,7 +37,7 @@ def generate(
     x: their starting noise (N, C, H, W), by default draw 0 of each image's own stream. The noise of step i is draw i,
     whatever x. label: for all, or one an image. The rest as for `sample`.
     """
-    check_eta(model.abar, times, eta, variance)
+    check_eta(levels(model), times, eta, variance)
     device = getattr(model, "device", "cpu")
     x = (normal(seed, indices, image_shape(model, shape)) if x is None else x).to(device)
     chosen = with_noise(solver, eta, variance, draws(seed, indices, x.shape[1:], like=x))
@@ -76,10 +76,11 @@ def sample(
     label: the class of the images, where the model knows classes: a number or a name; a sequence or a tensor of n; or
     "all", the classes in turn. By default no class.  guidance: see `ddim.guided`. Raises InputError.
     """
+    levels(model)
     if noise is not None:
+        check_images(model, noise)
         n = len(noise)
-    if n < 1:
-        raise InputError(f"n must be at least 1; got {n}")
+    check_whole("n", n)
     shape = image_shape(model, shape if noise is None else noise.shape[1:])
     check_seed(seed)
     path = sampling_grid(model, steps, spacing, times)
@@ -104,7 +105,7 @@ def sampling_grid(
     else what the model's folder says (`model.facts`), else linear. Raises InputError.
     """
     facts = getattr(model, "facts", None)
-    path = grid(model.abar, steps, spacing or (facts.spacing if facts else None) or "linear", times)
+    path = grid(levels(model), steps, spacing or (facts.spacing if facts else None) or "linear", times)
     if times is not None or spacing is not None or not facts or not facts.last_time or len(path) < 3:
         return path
     return [*(t for t in path if t > facts.last_time), facts.last_time]
@@ -113,15 +114,14 @@ def sampling_grid(
 def image_shape(model: Denoiser, shape: Sequence[int] | None = None) -> tuple[int, int, int]:
     """(C, H, W): as given, else the model's own. Raises InputError where neither is known."""
     found = shape if shape is not None else getattr(model, "shape", None)
-    if found is None or len(found) != 3:
-        raise InputError(f"the images need a shape (C, H, W): pass shape=…; got {found}")
+    if not isinstance(found, Sequence) or len(found) != 3 or not all(isinstance(n, int) and n > 0 for n in found):
+        raise InputError(f"the images need a shape (C, H, W): pass shape=…; got {found!r:.60}")
     return tuple(found)
 
 
 def chunks(n: int, size: int) -> Iterator[range]:
     """range(n) in consecutive ranges of at most `size`."""
-    if size < 1:
-        raise InputError(f"batch size must be at least 1; got {size}")
+    check_whole("batch size", size)
     return (range(start, min(start + size, n)) for start in range(0, n, size))
 
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ddim.diffusion.spacings import SPACINGS, spelled
-from ddim.errors import InputError, choose
+from ddim.errors import InputError, check_whole, choose, listed, shown
+from ddim.system.machine import widest
 
 Time = int | float | Tensor  # a time in 0..T, also between the integers; or (N,), a time per image
 
@@ -57,7 +58,7 @@ def check_time(T: int, t: Time) -> Time:
     if isinstance(t, Tensor) and t.ndim == 0:
         t = t.item()
     if isinstance(t, bool) or not isinstance(t, Real):
-        raise InputError(f"t must be a number from 0 to {T}, or one for each image; got {t!r}")
+        raise InputError(f"t must be a number from 0 to {T}, or one for each image; got {shown(t)}")
     if not 0 <= t <= T:
         raise InputError(f"t must be from 0 to {T}; got {t}")
     return int(t) if isinstance(t, Integral) or float(t).is_integer() else float(t)
@@ -87,7 +88,7 @@ def level(abar: Tensor, t: Time, like: Tensor | None = None) -> Tensor:
     found = found[:, None, None, None]  # (N, 1, 1, 1)
     if like is None or like.device.type == "cpu":
         return found
-    return found.to(like.device, torch.float32 if like.device.type == "mps" else torch.float64)
+    return found.to(like.device, widest(like.device))
 
 
 def time_at(abar: Tensor, wanted: Tensor) -> Time:
@@ -111,6 +112,7 @@ def times(T: int, steps: int, spacing: str = "linear") -> list[int]:
     "leading+1" is `leading` with a `steps_offset` of 1, and so on. For the spacings of levels see `grid`. InputError.
     """
     spread = choose("spacing", spacing, {**SPACINGS, **LEVEL_SPACINGS, **spelled(spacing)})
+    check_whole("steps", steps, -math.inf)
     if not 1 <= steps <= T:
         raise InputError(f"steps must be from 1 to {T}, the model's number of noise levels; got {steps}")
     if spacing in LEVEL_SPACINGS:
@@ -146,7 +148,7 @@ LEVEL_SPACINGS: dict[str, Callable[[Tensor, int], list[Time]]] = {
 
 def check_times(T: int, times: Sequence[Time]) -> list[Time]:
     """A grid given by hand: at least two times within 0..T, strictly falling. Returns it as a list, or InputError."""
-    grid = list(times)
+    grid = listed("times", times)
     if len(grid) < 2:
         raise InputError(f"times needs at least two entries, a start and an end; got {grid}")
     if outside := [t for t in grid if isinstance(t, Real) and not 0 <= t <= T]:

@@ -70,6 +70,8 @@ SPACINGS: dict[str, Callable[[int, int], list[int]]] = {
 
 def spelled(name: str) -> dict[str, Callable[[int, int], list[int]]]:
     """The row of a spacing whose name holds a number, leading+N or power-P with P ≥ 1; no row for any other name."""
+    if not isinstance(name, str):
+        return {}
     if offset := re.fullmatch(r"leading\+(\d{1,6})", name):
         return {name: partial(_leading_times, offset=int(offset[1]))}
     power = re.fullmatch(r"power-(\d{1,2}(?:\.\d{1,6})?)", name)

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ddim.diffusion.model import Denoiser
+from ddim.diffusion.model import Denoiser, check_images, levels
 from ddim.diffusion.process import Prediction
 from ddim.diffusion.schedule import Time, check_time
 from ddim.diffusion.solvers import find
 from ddim.diffusion.solvers.contract import Solver
+from ddim.errors import InputError, listed
 
 
 class Moment(NamedTuple):
@@ -29,12 +30,23 @@ def walk(
 
     x: (N, C, H, W) at times[0].  times: numbers in 0..T, or (N,) tensors for a time per image.
     solver: a name of `ddim.SOLVERS`, or a value.  state: where another walk of the same solver ended.
-    Nothing is kept: memory does not grow with the number of steps. Raises InputError.
+    Nothing is kept: memory does not grow with the number of steps. Raises InputError, also where the walk ends in
+    numbers that are not finite.
     """
     solver = find(solver)
-    for t, s in pairwise([check_time(len(model.abar) - 1, t) for t in times]):
+    path = [check_time(len(levels(model)) - 1, t) for t in listed("times", times)]
+    check_images(model, x)
+    for i, (t, s) in enumerate(pairwise(path), 2):
         x, prediction, state = solver.step(model, x, t, s, state)
+        if i == len(path):  # only there, for a GPU would have to be waited for
+            check_finite(x)
         yield Moment(x, prediction, state)
+
+
+def check_finite(x: Tensor) -> None:
+    """Raise InputError where an x is NaN or infinite."""
+    if not x.isfinite().all():
+        raise InputError("the walk ended in NaN or infinity: the weights are damaged, or need --precision fp32")
 
 
 def last(moments: Iterator[Moment]) -> Moment:

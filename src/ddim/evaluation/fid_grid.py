@@ -7,15 +7,16 @@ from pathlib import Path
 import torch
 
 from ddim.diffusion.clipping import Clip
-from ddim.diffusion.guidance import Label, guided, plain
-from ddim.diffusion.model import Denoiser, Model
+from ddim.diffusion.guidance import Label, plain
+from ddim.diffusion.model import Model, levels
 from ddim.diffusion.noise import check_seed
 from ddim.diffusion.schedule import Time, grid
 from ddim.diffusion.solvers import SDE, Implicit, Solver, check_eta, find, with_noise
-from ddim.errors import InputError
+from ddim.errors import InputError, check_whole, listed
 from ddim.evaluation import report
 from ddim.evaluation.reference import Reference, measure, neighbours_figure
 from ddim.evaluation.reference import reference as reference_of
+from ddim.jobs.cost import calls_of, warm_up
 from ddim.jobs.image_files import Shards
 from ddim.jobs.sampling import Job, bar, continues, note, opened, said
 from ddim.system.files import folder, replacing
@@ -69,7 +70,7 @@ def evaluate(
         jobs = {(S, e): job_of(out, n, size, grids[S], S, e, settings, clip, solver) for S, e in cells}
         shares = {cell: job.share(model, workers) for cell, job in jobs.items()}
         workers.wait_for_everyone()
-        warm_up(guided(model, None if label is None else 0, guidance), size)
+        warm_up(model, size, main * sum(len(shares[cell]) * calls_of(solver, grids[cell[0]]) for cell in cells))
         measured = []
         total = sum(sum(map(len, share)) * (len(grids[cell[0]]) - 1) for cell, share in shares.items())
         with watched(continues(out)), bar("sampling the grid", total, progress and main) as advance:
@@ -91,11 +92,6 @@ def evaluate(
         return found and written(found, against, jobs, out)
 
 
-def warm_up(model: Denoiser, size: int) -> None:
-    """Call the model once: the first call is slow, and no cell's to pay."""
-    model(torch.zeros(size, *model.shape, device=model.device), len(model.abar) - 1)
-
-
 def job_of(out: Path, n: int, size: int, times, S: int, eta: float | str, settings: dict, clip, solver) -> Job:
     """The job that makes the images of a cell."""
     how = {"seed": settings["seed"], "label": settings["label"], "guidance": settings["guidance"]}
@@ -109,10 +105,9 @@ def cell_files(out: Path, S: int, eta: float | str) -> Shards:
 
 def checked(model: Model, steps, eta, n: int, spacing: str, seed: int, solver) -> dict[int, list[Time]]:
     """The time grid of each S. Raises InputError where a cell cannot be measured."""
-    if n < 2:
-        raise InputError(f"n must be at least 2, for a covariance; got {n}")
-    check_seed(seed)
-    grids = {S: grid(model.abar, S, spacing) for S in dict.fromkeys(steps)}
+    levels(model), check_whole("n", n, 2), check_seed(seed)
+    steps, eta = listed("steps", steps), listed("eta", eta)
+    grids = {S: grid(levels(model), S, spacing) for S in dict.fromkeys(steps)}
     if not grids or not eta:
         raise InputError("evaluate needs at least one number of steps and one eta")
     if isinstance(find(solver), Implicit):

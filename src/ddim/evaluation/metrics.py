@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ddim.errors import InputError
 from ddim.evaluation.statistics import ALONE, Given, Statistics, content, read, statistics, write
+from ddim.system.machine import widest
 
 __all__ = [
     "Statistics", "check_widths", "content", "fid", "kid", "neighbours", "precision_recall", "read", "statistics",
@@ -57,6 +58,7 @@ def kid(
         warnings.simplefilter("ignore")  # "will save all features in buffer"
         torch.manual_seed(0)  # torchmetrics draws its subsets from the global generator
         metric = KernelInceptionDistance(Given(len(real.mu)), subsets=subsets, subset_size=size, **ALONE)
+        device = device if widest(torch.device(device)) is torch.float64 else "cpu"
         metric.update(real.features.to(device).double(), real=True)
         metric.update(fake.features.to(device).double(), real=False)
         mean, deviation = metric.compute()
@@ -91,7 +93,7 @@ def _radii(known: Statistics, centres: Tensor, k: int) -> Tensor:
 def _covered(points: Tensor, centres: Tensor, radii: Tensor) -> float:
     """The share of points (N, D) in the ball of some centre: (M, D), (M,)."""
     inside = [(torch.cdist(some, centres) <= radii).any(1) for some in points.split(1024)]
-    return torch.cat(inside).double().mean().item()
+    return torch.cat(inside).cpu().double().mean().item()
 
 
 def neighbours(images: Tensor, real: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 
 from ddim.diffusion.latents import check_pair_grid, decoding, encoding, latents_of
-from ddim.diffusion.model import Model
+from ddim.diffusion.model import Model, levels
 from ddim.diffusion.schedule import grid
 from ddim.diffusion.solvers import Exact, Implicit, Solver, find
-from ddim.errors import InputError
+from ddim.errors import check_whole, listed
 from ddim.evaluation.published import RECONSTRUCTION, data_set
 from ddim.images.selection import Selection
 from ddim.jobs.latent_jobs import batches_of
@@ -40,14 +40,15 @@ def reconstruct(
     Returns what reconstruct.json holds: under `rows`, for each S, `mse` on [0, 1], the latents' `mean` and
     `deviation`, and the largest `residual` of implicit steps. Raises InputError.
     """
+    levels(model)
     solver = find(solver)
     back = find("ddim") if isinstance(solver, Implicit) else solver  # whose inverse is DDIM's step
-    every = list(steps) or [S for S in RECONSTRUCTION if S <= model.T]
-    grids = {S: grid(model.abar, S, spacing) for S in every}
+    every = listed("steps", steps) or [S for S in RECONSTRUCTION if S <= model.T]
+    grids = {S: grid(levels(model), S, spacing) for S in every}
     for times in grids.values() if isinstance(solver, Exact) else ():
         check_pair_grid(times)
-    if n is not None and n < 1:
-        raise InputError(f"n must be at least 1; got {n}")
+    if n is not None:
+        check_whole("n", n)
     chosen = Selection(images, model.shape, skip_broken)
     n = min(len(chosen), n or len(chosen))
     batches, out = batches_of(model, n, batch_size), folder(Path(out))

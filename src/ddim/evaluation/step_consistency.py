@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ddim.diffusion.model import Model
+from ddim.diffusion.model import Model, levels
 from ddim.diffusion.noise import normal
 from ddim.diffusion.sampling import generate
 from ddim.diffusion.schedule import grid
 from ddim.diffusion.solvers import Solver, find
-from ddim.errors import InputError
+from ddim.errors import InputError, check_whole, listed
 from ddim.jobs.latent_jobs import batches_of
 from ddim.jobs.sampling import bar
 from ddim.plots import sheets
@@ -40,12 +40,13 @@ def consistency(
     Returns what consistency.json holds: `unrelated`, the distance between different images, and under `rows` each S
     with its `distance`, the root mean square difference of pixels on [0, 1], mean over images. Raises InputError.
     """
-    if n < 2:
-        raise InputError(f"n must be at least 2, for images to be unrelated; got {n}")
+    levels(model), check_whole("n", n, 2)
+    for S in listed("steps", steps):
+        check_whole("steps", S)
     every = sorted(set(steps or [*(S for S in (10, 20, 50, 100) if S < model.T), model.T]))
     if len(every) < 2:
         raise InputError(f"consistency compares two numbers of steps or more; got {every[0]} alone")
-    grids = {S: grid(model.abar, S, spacing) for S in every}
+    grids = {S: grid(levels(model), S, spacing) for S in every}
     if len({times[0] for times in grids.values()}) > 1:
         tops = ", ".join(f"{times[0]} for S = {S}" for S, times in grids.items())
         raise InputError(f"{spacing} grids start at different times ({tops}); use linear or quadratic")

@@ -12,7 +12,7 @@ from ddim.images.image_set import ImageSet
 from ddim.system.files import folder, replacing
 from ddim.system.machine import cache_folder
 from ddim.system.messages import warn
-from ddim.system.progress import track
+from ddim.system.progress import progress
 
 MEMORY = 4 * 2**30  # bytes of decoded images up to which a set is kept in memory
 
@@ -54,13 +54,15 @@ def decode_all(images: ImageSet) -> tuple[Tensor, Tensor]:
     numbers (N,) of the others."""
     n, channels, size = len(images), images.channels, images.size
     out, kept = torch.empty(n, channels, size, size, dtype=torch.uint8), []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside the interpreter's lock
-        for i, image in enumerate(track(pool.map(images.decode, range(n)), "decoding pictures", n, "image")):
+    # Pillow decodes outside the interpreter's lock.
+    with ThreadPoolExecutor(os.cpu_count()) as pool, progress("decoding pictures", n, "image") as advance:
+        for i, image in enumerate(pool.map(images.decode, range(n))):
             if image is not None:
                 out[len(kept)] = image
                 kept.append(i)
-    if not kept:
-        raise InputError(f"{images.name(0)}: none of the {n} images can be read")
+            advance()
+        if not kept:
+            raise InputError(f"{images.name(0)}: none of the {n} images can be read")
     if len(kept) < n:
         warn(f"left out {n - len(kept)} of {n} images, which cannot be read")
     return (out[: len(kept)].clone() if len(kept) < n else out), torch.tensor(kept)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ddim.errors import InputError
+from ddim.errors import InputError, listed
 from ddim.images.files import is_image
 from ddim.images.image_set import ImageSet
 from ddim.images.pixels import to_float
@@ -31,18 +31,20 @@ class Selection(ImageSet):
     def __init__(self, sources: Sequence[str], shape: tuple[int, int, int], skip_broken: bool = False):
         channels, size, _ = shape
         super().__init__(size, channels, skip_broken)
+        sources = [sources] if isinstance(sources, str | Path) else listed("images", sources)
         if not sources:
             raise InputError("no images named: give image files, folders, or a .parquet file")
-        self.parts = [self._part(source) for source in sources]
+        self.parts = [self._part(str(source)) for source in sources]
         self.ends = list(accumulate(map(len, self.parts)))
         self.kept: list[int] | None = None
-        if skip_broken:
-            self.kept = [i for i in range(self.ends[-1]) if self.decode(i) is not None]
-            if not self.kept:
-                raise InputError(f"{self.name(0)}: none of the {self.ends[-1]} images can be read")
-            if len(self.kept) < self.ends[-1]:
-                warn(f"left out {self.ends[-1] - len(self.kept)} of {self.ends[-1]} images, which cannot be read")
         self.said: set[str] = set()
+        if skip_broken:
+            kept = [i for i in range(self.ends[-1]) if self.decode(i) is not None]
+            if not kept:
+                raise InputError(f"{self.name(0)}: none of the {self.ends[-1]} images can be read")
+            if len(kept) < self.ends[-1]:
+                warn(f"left out {self.ends[-1] - len(kept)} of {self.ends[-1]} images, which cannot be read")
+            self.kept = kept
 
     def _part(self, source: str) -> ImageSet:
         path, _, _ = located(source)

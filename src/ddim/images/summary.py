@@ -49,8 +49,8 @@ def summarise(source: str, size: int = 64, progress: bool = False) -> Summary:
             except InputError:
                 broken.append(images.name(i))
             advance()
-    if not sizes:
-        raise InputError(f"{source}: none of its {len(images)} images can be read")
+        if not sizes:
+            raise InputError(f"{source}: none of its {len(images)} images can be read")
     some = torch.linspace(0, len(images) - 1, min(SHOWN, len(images))).long().tolist()
     shown = torch.stack([images[i] for i in some])
     return Summary(

@@ -103,9 +103,7 @@ def parquet(path: Path, source: str, split: str):
     The splits of a folder are told by the names of its files, `train-00000-of-00002.parquet`, or of their folders,
     `train/0000.parquet`; without a name, train or the only one is taken.
     """
-    import datasets
-
-    datasets.disable_progress_bars()
+    datasets = quiet_library()
     files = shards(path, split) if path.is_dir() else [path]
     try:  # not load_dataset, which reports every use to the Hub
         return datasets.Dataset.from_parquet([glob.escape(str(file.resolve())) for file in files])
@@ -154,13 +152,22 @@ def _check_whole(root: Path, split: str, files: Sequence[Path]) -> None:
         warn(f"{root}: {len(named)} of {int(named[0]['count'])} shards of {split} are here; the rest is not read")
 
 
-def hub(source: str, split: str):
-    """A split of a set on the Hub, memory-mapped by the `datasets` library."""
+def quiet_library():
+    """The `datasets` library without its bars, and without its own lines on errors, which are raised as well."""
     import datasets
 
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    return datasets
+
+
+def hub(source: str, split: str):
+    """A split of a set on the Hub, memory-mapped by the `datasets` library."""
+    datasets = quiet_library()
     try:
         return datasets.load_dataset(source, split=split or "train")
     except Exception as error:  # the library raises its own, the Hub's, pyarrow's and the network's
         reason = one_line(error.__cause__ or error)
+        if datasets.config.HF_HUB_OFFLINE:
+            reason = "HF_HUB_OFFLINE is set, and it is not in the cache: unset it once, or name a folder"
         raise InputError(f"{source}: no such folder, and not reachable on the Hub either ({reason})") from error

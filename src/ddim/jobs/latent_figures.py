@@ -11,7 +11,7 @@ from ddim.diffusion.clipping import Clip, clipping
 from ddim.diffusion.guidance import guided
 from ddim.diffusion.interpolation import ddpm_path, slerp, slerp_grid
 from ddim.diffusion.latents import Latents, decoding, encoding, latents_of
-from ddim.diffusion.model import Model
+from ddim.diffusion.model import Model, levels
 from ddim.diffusion.noise import normal
 from ddim.diffusion.sampling import generate
 from ddim.diffusion.schedule import Time
@@ -118,10 +118,10 @@ def interpolation_figure(
     clip: as for `ddim.sample`; images that were encoded are decoded unclipped.
     Raises InputError.
     """
-    T, model, path = model.T, guided(model, label, guidance), data_grid(model, steps, spacing, times)
+    T, model, path = len(levels(model)) - 1, guided(model, label, guidance), data_grid(model, steps, spacing, times)
     chosen = Selection(images, model.shape) if images else None
-    levels = tuple(mix_at) or tuple(max(1, T * k // 8) for k in (1, 2, 4, 6, 8))
-    check_ends(len(chosen) if chosen else len(seeds), frames, ddpm, mix_at, levels, T)
+    mixed = tuple(mix_at) or tuple(max(1, T * k // 8) for k in (1, 2, 4, 6, 8))
+    check_ends(len(chosen) if chosen else len(seeds), frames, ddpm, mix_at, mixed, T)
     out, solver = folder(Path(out)), find(solver or ("exact" if chosen and not ddpm else "ddim"))
     ends = chosen.batch(range(len(chosen))).to(model.device) if chosen else None
     z = torch.cat([normal(s, [0], model.shape) for s in seeds]).to(model.device)  # (2 or 4, C, H, W)
@@ -135,9 +135,9 @@ def interpolation_figure(
             pass
         ends = moment.x.clamp(-1, 1)
     if ddpm:
-        labels = [f"t = {t}" for t in levels]
-        walks = [ddpm_path(model, ends[:1], ends[1:], t, frames, steps, seed, clip) for t in levels]
-        total = sum(min(steps, t) for t in levels)
+        labels = [f"t = {t}" for t in mixed]
+        walks = [ddpm_path(model, ends[:1], ends[1:], t, frames, steps, seed, clip) for t in mixed]
+        total = sum(min(steps, t) for t in mixed)
     else:
         labels, walks = [], sphere_walks(model, z, path, frames, solver, clip, batch_size)
         total = len(walks) * (len(path) - 1)
@@ -167,7 +167,7 @@ def drawn(model: Model, rows: list[Tensor], labels: list[str], ends: Tensor | No
     return Figure(figure, animations.animation(stills, out / f"interpolate.{format}", back=True))
 
 
-def check_ends(count: int, frames: int, ddpm: bool, mix_at: Sequence[int], levels: Sequence[int], T: int) -> None:
+def check_ends(count: int, frames: int, ddpm: bool, mix_at: Sequence[int], mixed: Sequence[int], T: int) -> None:
     """Raise InputError where a path cannot be drawn."""
     if count not in (2, 4) or (ddpm and count != 2):
         raise InputError(f"interpolate goes between 2 {'' if ddpm else 'or 4 '}ends; got {count}")
@@ -175,7 +175,7 @@ def check_ends(count: int, frames: int, ddpm: bool, mix_at: Sequence[int], level
         raise InputError(f"frames must be at least 2; got {frames}")
     if mix_at and not ddpm:
         raise InputError("--time belongs to the DDPM way; pass --ddpm too")
-    if outside := [t for t in levels if not 1 <= t <= T]:
+    if outside := [t for t in mixed if not 1 <= t <= T]:
         raise InputError(f"time must be from 1 to {T}; got {outside[0]}")
 
 

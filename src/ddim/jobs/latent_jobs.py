@@ -8,13 +8,14 @@ import torch
 
 from ddim.diffusion.guidance import Label, guided, labels_of, plain
 from ddim.diffusion.latents import check_pair_grid, decoding, encoding, latents_of
-from ddim.diffusion.model import Denoiser, Model
+from ddim.diffusion.model import Denoiser, Model, levels
 from ddim.diffusion.sampling import chunks, default_batch_size
 from ddim.diffusion.schedule import Time, grid
 from ddim.diffusion.solvers import Exact, Implicit, Solver, find
 from ddim.errors import InputError
 from ddim.images.pixels import to_uint8
 from ddim.images.selection import Selection
+from ddim.jobs.cost import calls_of, foretell
 from ddim.jobs.image_files import clean_of
 from ddim.jobs.latent_files import LatentFile, writing
 from ddim.jobs.sampling import SHEET, bar, sheet_beside
@@ -36,7 +37,7 @@ class Encoded:
 
 def data_grid(model: Model, steps: int, spacing: str = "linear", times: Sequence[Time] | None = None) -> list[Time]:
     """A grid between images and latents: it ends at 0, where the images are. Raises InputError."""
-    path = grid(model.abar, steps, spacing, times)
+    path = grid(levels(model), steps, spacing, times)
     if path[-1] != 0:
         raise InputError(f"times must end at 0, where the images are; got {path[-1]}")
     return path
@@ -87,6 +88,7 @@ def encode_files(
     about |= {} if told is None else {"label": told, "guidance": guidance}
     tensors = ("z", "before") if isinstance(solver, Exact) else ("z",)
     residual, total, squares, count = 0.0, 0.0, 0.0, 0
+    foretell(model, len(batches[0]), len(batches) * calls_of(solver, path[::-1]))
     with (
         writing(out, tensors, (len(chosen), *model.shape), about) as append,
         bar("encoding", len(batches) * (len(path) - 1), progress) as advance,

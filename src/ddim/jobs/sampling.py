@@ -19,14 +19,15 @@ from torch import Tensor
 
 from ddim.diffusion.clipping import Clip, clipping
 from ddim.diffusion.guidance import ALL, Label, labels_of, plain
-from ddim.diffusion.model import Model
+from ddim.diffusion.model import Model, levels
 from ddim.diffusion.noise import check_seed
 from ddim.diffusion.sampling import chunks, default_batch_size, generate, sampling_grid
 from ddim.diffusion.schedule import Time
 from ddim.diffusion.solvers import Solver, check_eta, find, noise_of, with_noise
 from ddim.diffusion.walk import Moment
-from ddim.errors import InputError
+from ddim.errors import InputError, check_whole
 from ddim.images.pixels import to_uint8
+from ddim.jobs.cost import calls_of, foretell
 from ddim.jobs.image_files import Pngs, Shards, clean_of, pack
 from ddim.plots import sheets
 from ddim.system.files import appending, clean, folder, held, is_part, writable
@@ -118,14 +119,12 @@ def sample_files(
     The rest as for `ddim.sample`. workers: the processes that share the work, by default those of the launcher.
     Returns None in the processes that help. Raises InputError.
     """
-    if n < 1:
-        raise InputError(f"n must be at least 1; got {n}")
+    levels(model), check_whole("n", n), check_seed(seed)
     out, workers = Path(out), workers or processes(str(model.device))
     path, npz = sampling_grid(model, steps, spacing, times), format == "npz"
     spacing = spacing or model.facts.spacing or "linear"
     check_eta(model.abar, path, eta, variance)
     with_noise(solver, eta, variance, iter(()))
-    check_seed(seed)
     label, beside = plain(model, label, n, guidance), sheet_beside(out)
     eta, variance = noise_of(eta, variance)
     settings = {
@@ -142,6 +141,8 @@ def sample_files(
         share = job.share(model, workers)
         workers.wait_for_everyone()
         total = sum(map(len, share)) * (len(path) - 1)
+        if workers.is_main_process:
+            foretell(model, size, len(share) * calls_of(solver, path))
         with watched(continues(out)), bar("sampling", total, progress and workers.is_main_process) as advance:
             for indices in share:
                 for moment in job.walk(model, indices):
@@ -186,6 +187,9 @@ def draw_sheet(job: Job, model: Model, path: Path) -> int:
     images = job.images(first)
     sheet = sheets.by_class(images, labels_of(model, ALL, first), model.classes) if rows else sheets.grid(images)
     sheets.save(sheet, path)
+    low, high = images.flatten(1).aminmax(dim=1)
+    if len(blank := (low == high).nonzero().flatten().tolist()):
+        warn(f"image {blank[0]} is one colour all over: the weights are damaged, or the steps too few for them")
     return first
 
 
@@ -206,8 +210,8 @@ def opened(path: Path, settings: dict[str, Any], batch_size: int | None, model: 
     Yields the batch size: as given, as the folder was begun with, or what fits; all processes get the same. Raises
     InputError where the folder holds other files, files made with other settings, or another process at work.
     """
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch size must be at least 1; got {batch_size}")
+    if batch_size is not None:
+        check_whole("batch size", batch_size)
     if not path.exists() and path.parent.is_dir() and any(not is_part(file) for file in path.parent.iterdir()):
         raise InputError(f"{path.parent}: holds other files; name an empty or a new folder by --out")
     workers.wait_for_everyone()

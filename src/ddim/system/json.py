@@ -94,8 +94,11 @@ def _words(kind: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    """A value as JSON, cut short."""
-    text = repr(value) if isinstance(value, int) and abs(value) >= 10**40 else json.dumps(value, default=str)
+    """A value as JSON, cut short; as Python writes it where JSON cannot, as a list of YAML that holds itself."""
+    try:
+        text = repr(value) if isinstance(value, int) and abs(value) >= 10**40 else json.dumps(value, default=str)
+    except (TypeError, ValueError, RecursionError):
+        text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 

@@ -110,6 +110,13 @@ def out_of_memory(error: BaseException) -> bool:
     return kind in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in text
 
 
+def widest(device):
+    """The widest floating-point type that a torch device has: Apple's GPUs have no float64."""
+    import torch
+
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def pick_device(device=None):
     """The torch device named, or else a GPU where there is one. Raises InputError where it is not there."""
     import torch

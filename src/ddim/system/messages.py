@@ -1,6 +1,7 @@
 """Messages to the user, each one line, on outputs that never fail for their encoding."""
 
 import contextlib
+import logging
 import os
 import sys
 import warnings
@@ -39,12 +40,24 @@ def prepare_outputs() -> None:
         os.environ["COLUMNS"] = str(NARROWEST)
 
 
+class Lines(logging.Handler):
+    """Shows what is logged by `warn`."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warn(record.getMessage())
+
+
 @contextlib.contextmanager
 def warnings_in_one_line() -> Iterator[None]:
-    """Show the warnings of libraries, as those of Pillow and tarfile, by `warn`."""
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *where, **how: warn(message)
-        yield
+    """Show the warnings of libraries, as those of Pillow and tarfile, and what they and we log, by `warn`."""
+    log, lines = logging.getLogger(), Lines(logging.WARNING)
+    log.addHandler(lines)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *where, **how: warn(message)
+            yield
+    finally:
+        log.removeHandler(lines)
 
 
 def flush_output() -> None:

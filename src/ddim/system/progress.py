@@ -3,11 +3,30 @@
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 Item = TypeVar("Item")
 QUIET = 30  # seconds between lines where stderr is not a terminal
+
+
+class Unfailing:
+    """A stream that drops what cannot be written: a bar is no reason to end the work."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def __getattr__(self, name: str):
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self.stream.flush()
 
 
 @contextmanager
@@ -29,7 +48,7 @@ def progress(
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    console = Console(stderr=True)
+    console = Console(file=Unfailing(sys.stderr))
     with Progress(*columns, console=console, refresh_per_second=4, speed_estimate_period=10, disable=not show) as bars:
         task = bars.add_task(what, total=total, completed=done, rate="", note="")
 
@@ -44,7 +63,7 @@ def progress(
             if show and not console.is_terminal and time.monotonic() - printed > QUIET:
                 printed, state = time.monotonic(), bars.tasks[task]
                 left = f"{state.time_remaining:.0f} s left" if state.time_remaining is not None else ""
-                print(f"{what} {state.completed:.0f}/{state.total:.0f} {rate} {left}", file=sys.stderr, flush=True)
+                print(f"{what} {state.completed:.0f}/{state.total:.0f} {rate} {left}", file=console.file, flush=True)
 
         try:
             yield advance

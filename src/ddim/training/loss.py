@@ -37,5 +37,5 @@ def loss_of(network: nn.Module, x0: Tensor, times: Tensor, eps: Tensor, abar: Te
 
     x0, eps: (N, C, H, W).  times: (N,) in 1..T.  abar: (T+1,).  labels: (N,), for a network with classes.
     """
-    level = abar.to(x0.device)[times].float()[:, None, None, None]  # (N, 1, 1, 1)
+    level = abar.float().to(x0.device)[times][:, None, None, None]  # (N, 1, 1, 1); not every device has float64
     return F.mse_loss(network(marginal(x0, eps, level), times - 1, *labels).float(), eps)

@@ -4,9 +4,10 @@
 
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from ddim.errors import InputError
+from ddim.system.json import checked
 
 ANY = (-math.inf, math.inf)
 
@@ -34,6 +35,7 @@ class Group:
         """Raise InputError where a setting is out of its range."""
         for f in fields(self):
             value, (low, high) = getattr(self, f.name), f.metadata.get("range", ANY)
+            checked({f.name: value}, {f.name: get_type_hints(type(self))[f.name]})
             if (low, high) != ANY and not low <= value <= high:
                 within = (
                     f"from {low} to {high}" if high < 10**9 else f"at least {low}" if value < low else f"at most {high}"

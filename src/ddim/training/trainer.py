@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddim.errors import InputError, choose
+from ddim.errors import InputError, choose, shown
 from ddim.images.cache import load_numbered
 from ddim.images.image_set import ImageSet
 from ddim.images.labels import Labels
@@ -58,8 +58,11 @@ def train(
     Ctrl-C and SIGTERM end it after the step, saved. Raises InputError: on settings, images or a disk that will not do,
     and on a loss that is not finite.
     """
+    if data is not None and not isinstance(data, str | Path):
+        raise InputError(f"data is the name of images, such as a folder's; got {shown(data)}")
+    choose("preset", preset, PRESETS)
     out = Path(out or Path("runs") / preset)
-    preset, settings, changes = chosen(out, preset, resume, settings, changes | ({"data": data} if data else {}))
+    preset, settings, changes = chosen(out, preset, resume, settings, changes | ({"data": str(data)} if data else {}))
     # Behind zero-initialised convolutions the first gradients are denormal, which costs a CPU forty times the time.
     # Threads inherit the setting, so it comes before any is started.
     torch.set_flush_denormal(True)

@@ -15,6 +15,7 @@ from ddim.diffusion.process import Prediction, from_eps, marginal, sigma_bar
 from ddim.diffusion.schedule import Time, level
 from ddim.diffusion.solvers.contract import Solver, only
 from ddim.errors import InputError
+from ddim.system.machine import widest
 
 
 @dataclass(frozen=True)
@@ -170,4 +171,4 @@ def between(x: Tensor, abar: Tensor, behind: Tensor, abar_behind: Tensor) -> Pre
 
 def wide(x: Tensor) -> Tensor:
     """float64 for sums whose rounding nothing damps, where the device has it. The network keeps its own dtype."""
-    return x if x.device.type == "mps" else x.double()
+    return x.to(widest(x.device))

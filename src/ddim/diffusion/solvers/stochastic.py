@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from numbers import Real
 from typing import Literal
 
 import torch
@@ -13,7 +14,7 @@ from ddim.diffusion.process import Prediction, posterior_mean, sigma, sigma_hat
 from ddim.diffusion.schedule import Time, level
 from ddim.diffusion.solvers.contract import Solver, only
 from ddim.diffusion.solvers.multisteps import dpm2m_mean
-from ddim.errors import InputError
+from ddim.errors import InputError, shown
 
 Variance = Literal["small", "large"]
 VARIANCES = ("small", "large")
@@ -67,12 +68,12 @@ SDE = Stochastic("sde-dpm++2m", order=2, mean=dpm2m_mean, memory=2)
 
 def noise_of(eta: float | str, variance: str = "small") -> tuple[float, Variance]:
     """η and the variance by name; η = "hat" is an alias of η = 1 with the large variance. Raises InputError."""
-    if eta == "hat":
+    if isinstance(eta, str) and eta == "hat":
         return 1.0, "large"
-    if isinstance(eta, str) or not math.isfinite(eta) or eta < 0:
-        raise InputError(f"eta must be 0 or more, or 'hat'; got {eta}")
+    if isinstance(eta, bool) or not isinstance(eta, Real) or not math.isfinite(eta) or eta < 0:
+        raise InputError(f"eta must be 0 or more, or 'hat'; got {shown(eta)}")
     if variance not in VARIANCES:
-        raise InputError(f"unknown variance {variance!r}: choose one of {', '.join(VARIANCES)}")
+        raise InputError(f"unknown variance {shown(variance)}: choose one of {', '.join(VARIANCES)}")
     if variance == "large" and eta != 1:
         raise InputError(f"variance large needs eta 1; got eta {eta:g}")
     return float(eta), variance
