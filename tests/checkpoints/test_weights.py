@@ -216,7 +216,7 @@ def test_weights_and_their_steps_are_read_as_one(tmp_path):
     thread.start()
     try:
         seen = set()
-        for _ in range(40):
+        for _ in range(20):
             model = ddim.load(tmp_path, "cpu")
             steps = int(model.network.conv_in.bias[0])
             assert (model.facts.steps, model.facts.images) == (steps, 64 * steps)

@@ -395,7 +395,7 @@ def test_damaged_files_of_every_form_give_images_or_one_line():
     rng, outcomes, lines = random.Random(0), Counter(), []
     Path("damaged").mkdir()
     for path in forms():
-        for _ in range(25):
+        for _ in range(12):
             damaged = Path("damaged") / path.name
             damaged.write_bytes(mutant(bytearray(path.read_bytes()), rng))
             try:
@@ -406,6 +406,6 @@ def test_damaged_files_of_every_form_give_images_or_one_line():
             else:
                 assert found.shape[1:] == (3, 8, 8)
                 outcomes["read"] += 1
-    assert outcomes.total() == 25 * 9
+    assert outcomes.total() == 12 * 9
     assert all(line.startswith("damaged/") and "\n" not in line for line in lines)
-    assert min(outcomes["refused"], outcomes["read"]) > 40
+    assert min(outcomes["refused"], outcomes["read"]) > 20

@@ -70,10 +70,10 @@ def files(folder: Path, pattern: str) -> dict[str, bytes]:
     }
 
 
-def test_a_killed_job_goes_on_to_the_same_file(run, tmp_path):
+def test_a_killed_job_goes_on_to_the_same_file(run, tmp_path, ddim_cli):
     args = ("sample", run, "--n", 62, "--steps", 60, "--eta", 1, "--precision", "fp32")
     args += ("--batch-size", 8, "--format", "npz")
-    finish(command(*args, "--out", "whole"), tmp_path)
+    assert ddim_cli(*args, "--out", "whole").returncode == 0
     shards = tmp_path / "broken" / "shards"
     kill_when(command(*args, "--out", "broken"), tmp_path, lambda: len(list(shards.glob("[0-9]*.npy"))) >= 2)
     made = {path: path.stat().st_mtime_ns for path in shards.glob("[0-9]*.npy")}
@@ -81,7 +81,7 @@ def test_a_killed_job_goes_on_to_the_same_file(run, tmp_path):
     assert not (tmp_path / "broken" / "images.npz").exists()
     (shards / ".ddim-part-1-0123abcd-0000000-0000008.npy").write_bytes(b"half")  # as a kill while writing leaves it
     # It goes on with the batch size it was begun with: another would round a rare pixel otherwise.
-    finish(command(*args[:-4], "--format", "npz", "--out", "broken"), tmp_path)
+    assert ddim_cli(*args[:-4], "--format", "npz", "--out", "broken").returncode == 0
     assert all(path.stat().st_mtime_ns == when for path, when in made.items())
     whole, broken = files(tmp_path / "whole", "*"), files(tmp_path / "broken", "*")
     assert whole == broken
@@ -89,18 +89,12 @@ def test_a_killed_job_goes_on_to_the_same_file(run, tmp_path):
         pictures = torch.from_numpy(file["arr_0"]).permute(0, 3, 1, 2)
     expected = to_uint8(sample(ddim.prepare(tiny_model(), "fp32"), n=62, steps=60, eta=1.0, batch_size=8))
     assert torch.equal(pictures, expected)
-    refused(
-        subprocess.run(
-            command(*args, "--batch-size", 9, "--out", "broken"),
-            cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True,
-        ),
-        "made with batch_size 8, not 9",
-    )  # fmt: skip
+    refused(ddim_cli(*args, "--batch-size", 9, "--out", "broken"), "made with batch_size 8, not 9")
 
 
-def test_two_processes_make_the_pictures_of_one(run, tmp_path):
+def test_two_processes_make_the_pictures_of_one(run, tmp_path, ddim_cli):
     args = ("sample", run, "--n", 50, "--steps", 5, "--batch-size", 8)
-    finish(command(*args, "--out", "one"), tmp_path)
+    assert ddim_cli(*args, "--out", "one").returncode == 0
     told = finish(torchrun(*args, "--out", "two"), tmp_path)
     assert told.count("50 images") == 1  # one process speaks
     one = files(tmp_path / "one", "*")
@@ -108,13 +102,14 @@ def test_two_processes_make_the_pictures_of_one(run, tmp_path):
     assert one == files(tmp_path / "two", "*")
 
 
-def test_an_evaluation_by_two_processes_killed_and_gone_on_with_by_one(run, tmp_path):
+@pytest.mark.slow
+def test_an_evaluation_by_two_processes_killed_and_gone_on_with_by_one(run, tmp_path, ddim_cli):
     args = ("evaluate", run, "--steps", 4, 20, "--eta", 0, "hat", "--n", 40, "--batch-size", 5)
-    finish(command(*args, "--out", "whole"), tmp_path)
+    assert ddim_cli(*args, "--out", "whole").returncode == 0
     cells = tmp_path / "broken" / "cells"
     kill_when(torchrun(*args, "--out", "broken"), tmp_path, lambda: len(list(cells.rglob("[0-9]*.npy"))) >= 17)
     assert 17 <= len(list(cells.rglob("[0-9]*.npy"))) < 4 * 8
-    finish(command(*args, "--out", "broken"), tmp_path)
+    assert ddim_cli(*args, "--out", "broken").returncode == 0
     assert files(tmp_path / "whole" / "cells", "*.npy") == files(tmp_path / "broken" / "cells", "*.npy")
     tables = [json.loads((tmp_path / out / "table.json").read_text()) for out in ("whole", "broken")]
     for table in tables:

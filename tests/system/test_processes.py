@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 import torch
 from support.command_line import command, environment
 from support.models import tiny_model
@@ -83,6 +84,7 @@ def test_training_that_loses_a_process_and_is_stopped_goes_on(tmp_path: Path):
     assert max(abs(ours - theirs) for (_, ours), theirs in zip(losses(run), alone, strict=False)) < 1e-5
 
 
+@pytest.mark.slow
 def test_sampling_that_loses_a_process_goes_on(tmp_path: Path):
     folder = ddim.save(tiny_model(), tmp_path / "model")
     args = ("sample", folder, "--n", 80, "--steps", 60, "--eta", 1, "--batch-size", 8, "--out", "out")

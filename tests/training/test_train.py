@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from PIL import Image
-from support.command_line import command, environment, refused
+from support.command_line import command, environment, in_process, refused
 from support.models import tiny_network
 from support.training import OPTIONS, TINY, fit, losses
 
@@ -168,8 +168,7 @@ def test_a_state_that_does_not_fit_is_refused(tmp_path: Path):
 def unbroken(tmp_path_factory) -> Path:
     """A finished run of 30 steps."""
     tmp = tmp_path_factory.mktemp("unbroken")
-    run = [*command("train", "digits", "--out", "run", "--steps", "30"), *OPTIONS]
-    subprocess.run(run, cwd=tmp, env=environment(tmp), check=True, capture_output=True, timeout=1200)
+    assert in_process(tmp, "train", "digits", "--out", "run", "--steps", "30", *OPTIONS).returncode == 0
     return tmp / "run"
 
 
