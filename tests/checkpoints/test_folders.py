@@ -166,3 +166,10 @@ def test_a_network_of_diffusers_opens_here(tmp_path: Path):
     x = torch.randn(2, 1, 8, 8)
     with torch.no_grad():
         torch.testing.assert_close(model(x, 500).eps, unet(x, 499).sample, rtol=1e-5, atol=1e-5)
+
+
+def test_a_record_that_is_no_record_is_passed_over(tmp_path: Path):
+    folder = ddim.save(tiny_model(), tmp_path)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"ddim": 3}))
+    assert ddim.load(folder, "cpu").facts.classes is None

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ddim.checkpoints.diffusers_config import OURS, attention_widths, narrowest, with_heads
 from ddim.checkpoints.states import State
-from ddim.checkpoints.weights import assign
+from ddim.checkpoints.weights import assign, refuse_unusual
 from ddim.networks.unet import UNet, UNetConfig
 
 Naming = Callable[[str, UNetConfig], str]
@@ -105,6 +105,7 @@ def build(c: UNetConfig, state: State, naming: Naming, source: Path, split: Call
     wanted = network.state_dict()
     names = {key: naming(key, c) for key in wanted}
     weights = {key: state[theirs] for key, theirs in names.items() if theirs in state}
+    refuse_unusual(weights, source, names)
     weights = {key: split(key, value) for key, value in weights.items()} if split else weights
     # Their 1×1 convolutions are our linear layers.
     weights = {k: v.flatten(1) if v.dim() > wanted[k].dim() else v for k, v in weights.items()}

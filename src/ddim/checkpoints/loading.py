@@ -96,7 +96,8 @@ def load_folder(path: Path, options: Options | None = None) -> Model:
     unsaid = set() if config.get("sample_size") else {"image_size"}
     unsaid |= set() if scheduler else {"T", "schedule", "beta_1", "beta_T", "objective"}
     unsaid |= {"raw"} if both else set()
-    unsaid |= {"null_label"} if "classes" not in index.get("ddim", {}) else set()
+    record = index.get("ddim")
+    unsaid |= set() if isinstance(record, dict) and "classes" in record else {"null_label"}
     if extra := options.given() - unsaid:
         raise InputError(f"{path}: a model folder says this itself; leave out {option(min(extra))}")
     network, mark = _within(config_path, lambda: network_of(config, options))
