@@ -158,11 +158,11 @@ def try_out(network: torch.nn.Module) -> None:
     """Raise InputError unless a network on the meta device takes an image of its own size and gives one back."""
     c = network.config
     size = c.sample_size if isinstance(c.sample_size, int) else c.sample_size[0]
-    x, told = torch.empty(1, c.in_channels, size, size, device="meta"), [torch.zeros(1, device="meta")]
+    x, inputs = torch.empty(1, c.in_channels, size, size, device="meta"), [torch.zeros(1, device="meta")]
     if getattr(c, "num_class_embeds", None):
-        told.append(torch.zeros(1, dtype=torch.long, device="meta"))
+        inputs.append(torch.zeros(1, dtype=torch.long, device="meta"))
     try:
-        out = network.eval()(x, *told)
+        out = network.eval()(x, *inputs)
     except Exception as error:  # whatever layers say that do not fit together
         reason = (str(error) or type(error).__name__).splitlines()[0][:160]
         raise InputError(f"this network cannot run ({reason})") from None

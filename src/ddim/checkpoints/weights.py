@@ -32,15 +32,15 @@ def read_with_metadata(path: Path) -> tuple[object, dict[str, str]]:
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        with warnings.catch_warnings(action="ignore"):  # what is wrong is told once, below
+        with warnings.catch_warnings(action="ignore"):  # what is wrong is said once, below
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mappable(path)), {}
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; is this a model folder?") from None
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: truncated or not safetensors ({_line(error)}); copy or download it again") from None
     except pickle.UnpicklingError as error:
-        told = str(error)
-        reason = "it holds more than tensors, and code is not run" if "Unsupported" in told else _line(error)
+        message = str(error)
+        reason = "it holds more than tensors, and code is not run" if "Unsupported" in message else _line(error)
         raise InputError(f"{path}: not a file of weights that can be read safely ({reason})") from None
     except Exception as error:  # torch.load raises whatever the broken archive provokes
         reason = _line(error) if " " in str(error) else type(error).__name__
@@ -127,8 +127,8 @@ def assign(network: torch.nn.Module, weights: State, source: Path, names: dict[s
         "has another shape for": [k for k in wanted if k in weights and wanted[k].shape != weights[k].shape],
     }.items():
         if keys:
-            told = [str(names.get(key, key)) for key in keys[:3]]
-            raise InputError(f"{source}: {what} {', '.join(told)}{' …' if len(keys) > 3 else ''}")
+            first = [str(names.get(key, key)) for key in keys[:3]]
+            raise InputError(f"{source}: {what} {', '.join(first)}{' …' if len(keys) > 3 else ''}")
     refuse_unusual(weights, source, names)
     copies = {
         name: value.to(

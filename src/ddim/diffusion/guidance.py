@@ -1,4 +1,4 @@
-"""Labels and guidance: a class-conditional model told the class of each image is a model around a model."""
+"""Labels and guidance: a class-conditional model, given the class of each image, is a model around a model."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ Label = int | str | Sequence[int | str] | Tensor  # one for all images, or one a
 
 @dataclass(frozen=True)
 class Labelled:
-    """A model told the classes of its images: ε = ε_u + s (ε_c − ε_u) (Ho & Salimans 2022), s the guidance.
+    """A model given the classes of its images: ε = ε_u + s (ε_c − ε_u) (Ho & Salimans 2022), s the guidance.
 
     ε_c is of the class and ε_u of no class. At s = 1 the first alone is asked, at s = 0 the second alone. `guided`
     makes such a model and checks its parts.
@@ -68,7 +68,7 @@ class Labelled:
 
 
 def guided(model: Denoiser, label: Label | None = None, guidance: float = 1.0) -> Denoiser:
-    """The model told the class of its images; the model itself without a label, which means no class.
+    """The model given the class of its images; the model itself without a label, which means no class.
 
     label: the number or the name of a class for all images, or a sequence or tensor (N,), one an image of each batch.
     guidance: s of `Labelled`; 1 samples the class as the network learned it, more makes it plainer and less various.

@@ -58,7 +58,7 @@ class Model:
     """A trained network with its noise schedule.
 
     network: (x (N, C, H, W), index (N,)) -> (N, ≥C, H, W); channels past C (a learned variance) are dropped. One with
-    classes is told a label (N,) too.
+    classes takes a label (N,) too.
     abar: (T+1,) float64, on the CPU.  shape: (C, H, W).  predicts: "eps", "x0" or "v".
     """
 
@@ -137,8 +137,8 @@ class Model:
         """
         t = check_time(self.T, t)
         weight = next(self.network.parameters())
-        told = (network_index(t, x), *self._told(x, labels))
-        out = self.network(x.to(weight.dtype), *told)[:, : x.shape[1]].to(x.dtype)
+        inputs = (network_index(t, x), *self._labels(x, labels))
+        out = self.network(x.to(weight.dtype), *inputs)[:, : x.shape[1]].to(x.dtype)
         here = level(self.abar, t, x)
         asked = level(self.abar, at_least_1(t), x) if self.predicts == "x0" else here
         prediction = PARAMETRISATIONS[self.predicts](x, out, asked)
@@ -149,8 +149,8 @@ class Model:
             prediction = Prediction(x, prediction.eps, here)
         return clamped(x, prediction, self.clip) if self.clip else prediction
 
-    def _told(self, x: Tensor, labels: Tensor | None) -> tuple[Tensor, ...]:
-        """What the network is told of the classes of x: nothing, or labels (N,), by default the one of no class."""
+    def _labels(self, x: Tensor, labels: Tensor | None) -> tuple[Tensor, ...]:
+        """What the network takes for the classes of x: nothing, or labels (N,), by default the one of no class."""
         if not self.embeddings:
             if labels is not None:
                 raise InputError("this model knows no classes: give no label")

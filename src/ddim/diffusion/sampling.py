@@ -91,8 +91,8 @@ def sample(
     with bar as advance:
         for indices in batches:
             x = None if noise is None else noise[indices.start : indices.stop]
-            told = None if labels is None else labels[indices.start : indices.stop]
-            for moment in generate(model, indices, path, eta, seed, x, clip, solver, variance, shape, told, guidance):
+            given = None if labels is None else labels[indices.start : indices.stop]
+            for moment in generate(model, indices, path, eta, seed, x, clip, solver, variance, shape, given, guidance):
                 advance(len(indices))
             made.append(moment.x.clamp(-1, 1).cpu())
     return torch.cat(made)

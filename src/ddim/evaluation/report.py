@@ -159,8 +159,8 @@ def figure(report: dict, path: Path) -> Path:
             left.plot(*zip(*printed, strict=True), "--", color=f"C{i}", alpha=0.5)
     if report["floor"]:
         left.axhline(report["floor"]["fid"], color="grey", linestyle=":", label="real images (floor)")
-    told = f"FID ({report['features']['name']})" + (f"; dashed: paper, {report['paper']}" if report["paper"] else "")
-    left.set(xscale="log", yscale="log", xlabel="network evaluations", ylabel=told)
+    title = f"FID ({report['features']['name']})" + (f"; dashed: paper, {report['paper']}" if report["paper"] else "")
+    left.set(xscale="log", yscale="log", xlabel="network evaluations", ylabel=title)
     right.set(xscale="log", yscale="log", xlabel="network evaluations", ylabel=f"seconds for {report['n']} images")
     if reason := meaningless(report):
         left.set_title(f"means nothing: {reason}", fontsize=8, color="C3")

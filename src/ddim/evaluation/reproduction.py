@@ -52,8 +52,8 @@ def reproduce(
     out, workers = Path(out), workers or processes(str(model.device))
     steps = sorted(set(steps or [S for S in STEPS if S <= model.T]))
     if len(steps) < 2:
-        told = ", ".join(map(str, steps)) or f"none that the model's {model.T} levels allow"
-        raise InputError(f"reproduce compares two numbers of steps or more; got {told}: name them by --steps")
+        given = ", ".join(map(str, steps)) or f"none that the model's {model.T} levels allow"
+        raise InputError(f"reproduce compares two numbers of steps or more; got {given}: name them by --steps")
     common = {"reference": reference, "held_out": held_out, "features": features, "n": n, "spacing": spacing}
     common |= {"seed": seed, "batch_size": batch_size, "name": name, "progress": progress, "workers": workers}
     smooth = evaluate(model, out / "table1", steps=steps, clip=False, eta=(0.0, 0.2, 0.5, 1.0), **common)

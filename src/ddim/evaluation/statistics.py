@@ -46,8 +46,8 @@ class Statistics:
     def digest(self) -> str:
         """Sixteen hex digits that name the set, by what is known of it."""
         parts = (self.mu, self.sigma, self.features)
-        told = b"".join(part.contiguous().numpy().tobytes() for part in parts if part is not None)
-        return hashlib.sha256(told).hexdigest()[:16]
+        content = b"".join(part.contiguous().numpy().tobytes() for part in parts if part is not None)
+        return hashlib.sha256(content).hexdigest()[:16]
 
 
 class Given(nn.Module):
@@ -70,7 +70,7 @@ def statistics(
 ) -> Statistics:
     """The statistics of (N, C, H, W) uint8 images, or of a set too large for memory, by streaming through `network`.
 
-    `cache`: a folder to keep them in, under a hash of the images. `advance` is told how many images are done.
+    `cache`: a folder to keep them in, under a hash of the images. `advance` is called with how many images are done.
     """
     from torchmetrics.image.fid import FrechetInceptionDistance
 

@@ -34,7 +34,7 @@ class Table(ImageSet):
             raise InputError(f"{source}: columns {', '.join(columns)} hold images; name one as {source}#{columns[0]}")
         (self.column,) = columns
         label = next((name for name in NAMES if name in table.column_names and name != self.column), None)
-        self.told = table.select_columns([label]) if label else None
+        self.label = table.select_columns([label]) if label else None
         try:
             self.table = table.select_columns([self.column]).cast_column(self.column, ImageColumn(decode=False))
         except Exception as error:  # what the library does not take for a column of images
@@ -57,10 +57,10 @@ class Table(ImageSet):
 
     def find_labels(self) -> Labels | None:
         """The column of labels: the library's ClassLabel with its names, numbers or names."""
-        if self.told is None:
+        if self.label is None:
             return None
-        ((name, feature),) = self.told.features.items()
-        values, kind = self.told[name][:], getattr(feature, "dtype", "")
+        ((name, feature),) = self.label.features.items()
+        values, kind = self.label[name][:], getattr(feature, "dtype", "")
         if kind in ("string", "large_string"):
             return by_name(values)
         if kind == "bool":
@@ -100,7 +100,7 @@ def _is_image(encoded: bytes) -> bool:
 def parquet(path: Path, source: str, split: str):
     """A parquet file, or a split of the shards in a folder, memory-mapped by the `datasets` library.
 
-    The splits of a folder are told by the names of its files, `train-00000-of-00002.parquet`, or of their folders,
+    The splits of a folder are read from the names of its files, `train-00000-of-00002.parquet`, or of their folders,
     `train/0000.parquet`; without a name, train or the only one is taken.
     """
     datasets = quiet_library()

@@ -44,7 +44,7 @@ def data_grid(model: Model, steps: int, spacing: str = "linear", times: Sequence
 
 
 def guide_of(model: Model, label: Label | None, guidance: float, n: int) -> Callable[[range], Denoiser]:
-    """What makes the model of a batch of n numbered images, told their classes. Raises InputError."""
+    """What makes the model of a batch of n numbered images, given their classes. Raises InputError."""
     labels = None if label is None else labels_of(model, label, n)  # (n,)
     guided(model, labels, guidance)
     return lambda batch: guided(model, None if labels is None else labels[batch.start : batch.stop], guidance)
@@ -81,11 +81,11 @@ def encode_files(
     if isinstance(solver, Exact):
         check_pair_grid(path)
     chosen = Selection(images, model.shape, skip_broken)
-    told, batches = plain(model, label, len(chosen), guidance), batches_of(model, len(chosen), batch_size)
-    guide = guide_of(model, told, guidance, len(chosen))
+    label, batches = plain(model, label, len(chosen), guidance), batches_of(model, len(chosen), batch_size)
+    guide = guide_of(model, label, guidance, len(chosen))
     names = [chosen.name(i) for i in range(len(chosen))]
     about = {"model": model.fingerprint, "solver": solver.name, "times": path, "names": names}
-    about |= {} if told is None else {"label": told, "guidance": guidance}
+    about |= {} if label is None else {"label": label, "guidance": guidance}
     tensors = ("z", "before") if isinstance(solver, Exact) else ("z",)
     residual, total, squares, count = 0.0, 0.0, 0.0, 0
     foretell(model, len(batches[0]), len(batches) * calls_of(solver, path[::-1]))

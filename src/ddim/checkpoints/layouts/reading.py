@@ -42,8 +42,8 @@ def load_file(path: Path, options: Options) -> Model:
     layout = next((name for name, (mark, _) in LAYOUTS.items() if _has(state, mark)), None)
     if layout is None:
         hint = "name the model's folder" if _has(state, OURS) or "conv_in.weight" in state else ""
-        told = ", ".join(str(key)[:80] for key in list(state)[:3])
-        raise InputError(f"{path}: {hint or 'of no layout that is known here'}; its first keys are {told}")
+        first = ", ".join(str(key)[:80] for key in list(state)[:3])
+        raise InputError(f"{path}: {hint or 'of no layout that is known here'}; its first keys are {first}")
     mark, make = LAYOUTS[layout]
     try:
         model = make(state if make is lucid else below(state, mark), options, path)
@@ -81,7 +81,7 @@ def size_of(widths: tuple[int, ...], o: Options, path: Path) -> tuple[int, dict]
     multipliers = tuple(width // widths[0] for width in widths)
     size = o.image_size or PUBLISHED_SIZES.get(multipliers)
     if size is None or size < 1:
-        raise InputError(f"{path}: the size of its images cannot be told from the weights; give --image-size")
+        raise InputError(f"{path}: the size of its images cannot be read from the weights; give --image-size")
     if size % 2 ** (len(widths) - 1):
         raise InputError(f"--image-size {size} cannot be halved {len(widths) - 1} times, as this network does")
     return size, {} if o.image_size else {"image size": size}
@@ -98,11 +98,11 @@ def model_of(network: UNet | LucidUNet, abar: Tensor, predicts: str, assumed: di
 
 def official(state: State, o: Options, path: Path) -> Model:
     """The model of a state dict; what it does not say by options. Raises InputError, or a KeyError of what it lacks."""
-    told = keys.official_config(state)
-    size, assumed = size_of(told["block_out_channels"], o, path)
+    found = keys.official_config(state)
+    size, assumed = size_of(found["block_out_channels"], o, path)
     dropout = (0.1 if size < 256 else 0.0) if o.dropout is None else o.dropout
     assumed |= {"dropout": dropout} if o.dropout is None else {}
-    c = UNetConfig(sample_size=size, dropout=dropout, **told)
+    c = UNetConfig(sample_size=size, dropout=dropout, **found)
     check(c)
     network = keys.build(c, state, keys.official_name, path)
     abar, more = abar_of(o, for_1000=False)
@@ -111,10 +111,10 @@ def official(state: State, o: Options, path: Path) -> Model:
 
 def improved(state: State, o: Options, path: Path) -> Model:
     """The model of a state dict; what it does not say by options. Raises InputError, or a KeyError of what it lacks."""
-    told = keys.improved_config(state)
-    size, assumed = size_of(told["block_out_channels"], o, path)
+    found = keys.improved_config(state)
+    size, assumed = size_of(found["block_out_channels"], o, path)
     abar, more = abar_of(o, for_1000=True)
-    fields = {"sample_size": size, "dropout": o.dropout or 0.0, **told}
+    fields = {"sample_size": size, "dropout": o.dropout or 0.0, **found}
     if o.rescale_timesteps and len(abar) != 1001:
         fields["time_scale"] = 1000 / (len(abar) - 1)
     heads = o.num_heads or 4
@@ -130,11 +130,11 @@ def improved(state: State, o: Options, path: Path) -> Model:
 def lucid(state: State, o: Options, path: Path) -> Model:
     """The model of a state dict; what it does not say by options. Raises InputError, or a KeyError of what it lacks."""
     inside = below(state, "init_conv.weight")
-    told = config_of(inside)
+    found = config_of(inside)
     if o.image_size is None:
-        raise InputError(f"{path}: the size of its images cannot be told from the weights; give --image-size")
-    size, _ = size_of(told["block_out_channels"], o, path)
-    c = lucid_of({"sample_size": size, **told})
+        raise InputError(f"{path}: the size of its images cannot be read from the weights; give --image-size")
+    size, _ = size_of(found["block_out_channels"], o, path)
+    c = lucid_of({"sample_size": size, **found})
     with torch.device("meta"):
         network = LucidUNet(c)
     assign(network, inside, path)

@@ -50,9 +50,9 @@ class Sample:
         steps = f"S{g.steps}-{g.spacing or 'linear'}" if g.times is None else f"times{len(g.times) - 1}"
         clip = {"auto": "", "on": "-clip", "off": "-noclip"}[self.clipping.clip]
         solver = "" if self.named() == "ddim" else f"-{self.named()}"
-        told = "" if self.classes.label is None else "-" + re.sub(r"[^\w.-]+", "-", self.classes.label)
-        told += "" if self.classes.guidance == 1 else f"-guidance{self.classes.guidance:g}"
-        name = f"{Path(self.model).name}{told}-{steps}{solver}-eta{eta}{clip}-seed{self.noise.seed}"
+        chosen = "" if self.classes.label is None else "-" + re.sub(r"[^\w.-]+", "-", self.classes.label)
+        chosen += "" if self.classes.guidance == 1 else f"-guidance{self.classes.guidance:g}"
+        name = f"{Path(self.model).name}{chosen}-{steps}{solver}-eta{eta}{clip}-seed{self.noise.seed}"
         return self.out or Path("samples") / name
 
     def named(self) -> str:

@@ -17,13 +17,13 @@ class Padded(nn.Module):
         self.network, self.size = network, 0
         self.config = getattr(network, "config", None)
 
-    def forward(self, x: Tensor, *told: Tensor) -> Tensor:
-        """x: (N, C, H, W).  told: the time index (N,) and, where there are classes, the labels."""
+    def forward(self, x: Tensor, *inputs: Tensor) -> Tensor:
+        """x: (N, C, H, W).  inputs: the time index (N,) and, where there are classes, the labels."""
         n = len(x)
         self.size = max(self.size, n)
-        x, *told = F.pad(x, (0, 0) * 3 + (0, self.size - n)), *(F.pad(each, (0, self.size - n)) for each in told)
+        x, *inputs = F.pad(x, (0, 0) * 3 + (0, self.size - n)), *(F.pad(each, (0, self.size - n)) for each in inputs)
         # A captured graph writes every result to the same place: what is returned must be the caller's own.
-        return self.network(x, *told)[:n].clone()
+        return self.network(x, *inputs)[:n].clone()
 
 
 def compiled(network: nn.Module) -> Padded:

@@ -68,15 +68,15 @@ def quantised(model: Model) -> Model:
     }
     with ranges(convs) as seen:
         x = normal(0, range(PICTURES), model.shape).to(model.device)
-        last(walk(told(model), x, grid(model.abar, min(STEPS, model.T))))
+        last(walk(with_classes(model), x, grid(model.abar, min(STEPS, model.T))))
     for name, conv in convs.items():
         parent = model.network.get_submodule(name.rpartition(".")[0])
         setattr(parent, name.rpartition(".")[2], Int8Conv(conv, seen[name].low, seen[name].high))
     return model
 
 
-def told(model: Model) -> Denoiser:
-    """The model as the ranges are measured: told a few of its classes, and none where it knows that."""
+def with_classes(model: Model) -> Denoiser:
+    """The model as the ranges are measured: for a few of its classes, and for none where it knows that."""
     if not model.classes:
         return model
     labels = torch.arange(PICTURES) % len(model.classes)
