@@ -87,7 +87,9 @@ def test_a_kill_of_encoding_and_decoding_leaves_no_half_file(forks, home, tmp_pa
     latents = tmp_path / "z.safetensors"
     assert forks.run(tmp_path, encode, 0, "half").status == -signal.SIGKILL
     assert not latents.exists()
+    assert len(list(tmp_path.glob(".ddim-part-*"))) == 1
     assert forks.run(tmp_path, encode).status == 0
+    assert not list(tmp_path.glob(".ddim-part-*"))  # what the killed process left
     made = latents.read_bytes()
     for moment in ("half", "whole"):
         assert forks.run(tmp_path, [*encode, "--solver", "exact"], 0, moment).status == -signal.SIGKILL

@@ -21,6 +21,7 @@ from ddim.diffusion.sampling import sample
 from ddim.diffusion.walk import last
 from ddim.images.pixels import to_uint8
 from ddim.jobs import sampling as job
+from ddim.jobs import timings
 from ddim.jobs.image_files import Pngs, Shards
 from ddim.system.processes import Alone
 
@@ -147,11 +148,19 @@ def test_images_are_read_back_and_damaged_ones_made_again(tmp_path, kind):
     assert torch.equal(whole.images(), expected)
 
 
+def test_images_beyond_n_are_mentioned(tmp_path, capsys):
+    job.sample_files(tiny_model(), tmp_path / "out", n=5, steps=1)
+    (tmp_path / "out" / "notes.png").write_text("no image of ours")
+    assert "more than" not in capsys.readouterr().err
+    job.sample_files(tiny_model(), tmp_path / "out", n=3, steps=1)
+    assert "out: holds 2 images more than 3, made before with the same settings" in capsys.readouterr().err
+
+
 def test_seconds_are_read_back(tmp_path):
     log = tmp_path / "seconds.jsonl"
-    job.note(log, range(0, 4), 2.0)
-    job.note(log, range(4, 8), 6.0)
+    timings.note(log, range(0, 4), 2.0)
+    timings.note(log, range(4, 8), 6.0)
     with open(log, "a") as file:
         file.write('null\n{"seconds": 1}\n["junk"]\n{"images": [8, ')  # the last one cut short by a kill
-    assert job.seconds_an_image([log]) == 1.0
-    assert job.seconds_an_image([]) is None
+    assert timings.seconds_an_image([log]) == 1.0
+    assert timings.seconds_an_image([]) is None

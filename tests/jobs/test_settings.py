@@ -10,7 +10,7 @@ from support.models import tiny_model
 import ddim
 from ddim.diffusion.clipping import Clip
 from ddim.errors import InputError
-from ddim.jobs import sample_files
+from ddim.jobs import sample_files, timings
 from ddim.jobs import sampling as job
 from ddim.jobs.image_files import Pngs, Shards
 
@@ -101,11 +101,11 @@ def test_any_damage_that_shows_counts_as_missing(tmp_path, kind):
 
 def test_junk_in_a_log_is_left_out(tmp_path):
     log = tmp_path / "seconds.jsonl"
-    job.note(log, range(0, 4), 2.0)
+    timings.note(log, range(0, 4), 2.0)
     junk = ['{"seconds": 1, "images": [0, Infinity]}', '{"seconds": NaN, "images": [0, 4]}', "[" * 5000, "\x00\x00", ""]
     junk += ['{"seconds": -5, "images": [0, 4]}', '{"seconds": 5, "images": [4, 0]}', '{"seconds": 1, "images": [1]}']
     log.write_text(log.read_text() + "\n".join(junk))
-    assert job.seconds_an_image([log]) == 0.5
+    assert timings.seconds_an_image([log]) == 0.5
 
 
 def test_sample_files_makes_the_images_of_sample(tmp_path):

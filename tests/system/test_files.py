@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ddim.errors import InputError
-from ddim.system.files import clean, held, is_part, replacing
+from ddim.system.files import clean, clean_abandoned, held, is_part, replacing
 
 OURS = [".ddim-part-1-0123abcd-sample.json", ".ddim-part-31337-ffffffff-a b\nc.png"]
 USERS = [
@@ -41,6 +41,20 @@ def test_only_our_own_temporary_files_are_removed(tmp_path: Path):
         assert sorted(path.name for path in where.iterdir() if path.is_file()) == sorted(USERS)
         assert all((where / name).read_text() == name for name in USERS)
     assert (tmp_path / ".ddim-part-2-0123abcd-folder" / "kept").read_text() == "kept"
+
+
+def test_only_what_an_ended_process_left_of_a_file_is_removed(tmp_path: Path):
+    """Of this very file alone; a process that still writes it keeps its own."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left, other, writing = (
+        tmp_path / f".ddim-part-{process}-0123abcd-{name}"
+        for process, name in ((ended.pid, "z-1.bin"), (ended.pid, "1.bin"), (os.getpid(), "z-1.bin"))
+    )
+    for path in (left, other, writing):
+        path.write_text("")
+    clean_abandoned(tmp_path / "z-1.bin")
+    assert [path.exists() for path in (left, other, writing)] == [False, True, True]
 
 
 def test_links_are_not_followed_when_cleaning(tmp_path: Path):

@@ -18,7 +18,8 @@ from ddim.evaluation.reference import Reference, measure, neighbours_figure
 from ddim.evaluation.reference import reference as reference_of
 from ddim.jobs.cost import calls_of, warm_up
 from ddim.jobs.image_files import Shards
-from ddim.jobs.sampling import Job, bar, continues, note, opened, said
+from ddim.jobs.sampling import Job, bar, continues, opened, said
+from ddim.jobs.timings import note
 from ddim.system.files import folder, replacing
 from ddim.system.json import write_json
 from ddim.system.processes import processes, watched

@@ -15,7 +15,8 @@ from ddim.evaluation.published import data_set
 from ddim.images.cache import load
 from ddim.images.image_set import ImageSet
 from ddim.images.sources import find
-from ddim.jobs.sampling import Job, bar, seconds_an_image
+from ddim.jobs.sampling import Job, bar
+from ddim.jobs.timings import seconds_an_image
 from ddim.plots import sheets
 from ddim.system.json import read_json, write_json
 from ddim.system.machine import cache_folder

@@ -26,6 +26,10 @@ class Pngs:
     def file(self, index: int) -> Path:
         return self.out / f"{index:05d}.png"
 
+    def beyond(self, n: int) -> int:
+        """How many images are there from index n on."""
+        return sum(int(path.stem) >= n for path in self.out.glob("*.png") if re.fullmatch(r"[0-9]{5,}", path.stem))
+
     def has(self, indices: range, shape: Sequence[int]) -> bool:
         """Whether the images `indices`, each (C, H, W) = shape, are all there and whole."""
         ended = (self.file(k).exists() and self.file(k).read_bytes().endswith(PNG_END) for k in indices)

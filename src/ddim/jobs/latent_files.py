@@ -12,7 +12,7 @@ from torch import Tensor
 from ddim.diffusion.latents import Latents
 from ddim.diffusion.schedule import check_time
 from ddim.errors import InputError
-from ddim.system.files import folder, replacing
+from ddim.system.files import clean_abandoned, folder, replacing
 
 
 @contextmanager
@@ -28,6 +28,7 @@ def writing(path: Path, tensors: Sequence[str], shape: Sequence[int], about: dic
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     folder(path.parent)
+    clean_abandoned(path)
     with replacing(path) as part, open(part, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
 

@@ -4,8 +4,6 @@ A batch is the unit of work. One process makes it whole and its images depend on
 are the same however many processes there are and however often they were killed.
 """
 
-import json
-import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -30,7 +28,7 @@ from ddim.images.pixels import to_uint8
 from ddim.jobs.cost import calls_of, foretell
 from ddim.jobs.image_files import Pngs, Shards, clean_of, pack
 from ddim.plots import sheets
-from ddim.system.files import appending, clean, folder, held, is_part, writable
+from ddim.system.files import clean, folder, held, is_part, writable
 from ddim.system.json import claim, read_json
 from ddim.system.messages import warn
 from ddim.system.processes import processes, watched
@@ -122,9 +120,9 @@ def sample_files(
     levels(model), check_whole("n", n), check_seed(seed)
     out, workers = Path(out), workers or processes(str(model.device))
     path, npz = sampling_grid(model, steps, spacing, times), format == "npz"
-    spacing = spacing or model.facts.spacing or "linear"
     check_eta(model.abar, path, eta, variance)
     with_noise(solver, eta, variance, iter(()))
+    spacing = spacing or model.facts.spacing or "linear"
     label, beside = plain(model, label, n, guidance), sheet_beside(out)
     eta, variance = noise_of(eta, variance)
     settings = {
@@ -190,6 +188,8 @@ def draw_sheet(job: Job, model: Model, path: Path) -> int:
     low, high = images.flatten(1).aminmax(dim=1)
     if len(blank := (low == high).nonzero().flatten().tolist()):
         warn(f"image {blank[0]} is one colour all over: the weights are damaged, or the steps too few for them")
+    if isinstance(job.files, Pngs) and (more := job.files.beyond(job.n)):
+        warn(f"{job.files.out}: holds {more} images more than {job.n}, made before with the same settings")
     return first
 
 
@@ -227,23 +227,3 @@ def opened(path: Path, settings: dict[str, Any], batch_size: int | None, model: 
                 (path.parent / "grid.png").unlink(missing_ok=True)  # was among the images; the sheet takes its place
         workers.wait_for_everyone()
         yield read_json(path)["batch_size"]
-
-
-def note(path: Path, indices: range, seconds: float) -> None:
-    """Add a line to a log of batches."""
-    with appending(path) as file:
-        file.write(json.dumps({"images": [indices.start, indices.stop], "seconds": round(seconds, 4)}) + "\n")
-
-
-def seconds_an_image(logs: Sequence[Path]) -> float | None:
-    """The mean over the logged batches; lines that a kill cut short, or that hold anything else, are left out."""
-    total, count = 0.0, 0
-    for line in "".join(log.read_text(encoding="utf-8", errors="replace") for log in logs).splitlines():
-        try:
-            entry = json.loads(line)
-            seconds, (start, stop) = float(entry["seconds"]), map(int, entry["images"])
-        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-            continue
-        if math.isfinite(seconds) and seconds >= 0 and stop > start >= 0:
-            total, count = total + seconds, count + stop - start
-    return total / count if count else None

@@ -26,6 +26,28 @@ def clean(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def clean_abandoned(path: Path) -> None:
+    """Remove the temporary files of `path` itself whose process has ended. For a file in a folder that nobody holds."""
+    for part in path.parent.glob(f"{PART}*"):
+        if is_part(part):
+            number, _, name = part.name.removeprefix(PART).split("-", 2)
+            if name == path.name and not _runs(int(number)):
+                part.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    """Whether a process of this machine has that number; True where that cannot be asked."""
+    if os.name == "nt":  # there, signal 0 would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        pass
+    return True
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary name beside `path`; renamed to `path` on success, removed on any failure.
