@@ -9,10 +9,11 @@ from support.oracles import Gaussian
 
 import ddim
 from ddim.diffusion import schedule
+from ddim.diffusion.interpolation import path_between
 from ddim.diffusion.noise import draws, normal
 from ddim.diffusion.process import from_eps, marginal
 from ddim.diffusion.solvers import with_noise
-from ddim.diffusion.walk import last
+from ddim.diffusion.walk import last, walk
 from ddim.errors import InputError
 
 
@@ -130,6 +131,38 @@ def test_at_its_ends_interpolation_returns_the_two_pictures():
     assert torch.equal(ddim.slerp(z[:1], z[1:], torch.tensor([0.0, 1.0])), z)
     gap = (frames[1:] - frames[:-1]).flatten(1).norm(dim=1)
     assert gap.min() > 0.05 * gap.max()  # and moves on every frame between
+
+
+def test_between_pairs_the_deviation_from_ddim_fades():
+    """x_before(a) = DDIM's step from z(a) + w² × the nearer end's deviation, w = |2a − 1|, written out; the ends are
+    the images, and the middle is what DDIM's first step and `exact` after it make of z(1/2).
+    """
+    model, grid = tiny_model(), [1000, 600, 300, 100, 0]
+    x = normal(3, range(2), model.shape).clamp(-1, 1)
+    z, behind = ddim.encode(model, x, times=grid, solver="exact")
+    off = [behind[k] - ddim.decode(model, z[k : k + 1], times=grid[:2])[0] for k in (0, 1)]
+    assert min(each.square().mean().sqrt() for each in off) > 0.01
+    frames = ddim.interpolate(model, (z[:1], behind[:1]), (z[1:], behind[1:]), frames=5, times=grid)
+    for k, (a, end) in enumerate([(0, 0), (0.25, 0), (0.5, 0), (0.75, 1), (1, 1)]):
+        at = ddim.slerp(z[:1], z[1:], torch.tensor([float(a)]))
+        before = ddim.decode(model, at, times=grid[:2]) + (2 * a - 1) ** 2 * off[end]
+        torch.testing.assert_close(frames[k : k + 1], ddim.decode(model, (at, before), times=grid), rtol=0, atol=1e-4)
+    torch.testing.assert_close(frames[[0, 4]], x, rtol=0, atol=1e-4)
+    half = ddim.slerp(z[:1], z[1:], torch.tensor([0.5]))
+    plain = last(walk(model, half, grid, "exact")).x.float()
+    torch.testing.assert_close(frames[2:3], plain, rtol=0, atol=1e-4)
+
+
+def test_the_sheet_between_pairs_has_them_at_its_corners_and_no_deviation_in_the_middle():
+    z = normal(3, range(4), (1, 4, 4))
+    between, nearest, weight = path_between(z, 5)
+    assert torch.equal(between, ddim.slerp_grid(z, 5, 5).flatten(0, 1))
+    assert nearest.view(5, 5)[[0, 0, 4, 4], [0, 4, 0, 4]].tolist() == [0, 1, 2, 3]
+    weight = weight.view(5, 5)
+    assert weight[[0, 0, 4, 4], [0, 4, 0, 4]].tolist() == [1, 1, 1, 1]
+    assert weight[2].tolist() == weight[:, 2].tolist() == [0] * 5
+    assert weight[0, 1] == 0.25
+    assert weight[1, 1] == 0.0625
 
 
 def test_a_grid_has_the_latents_at_its_corners_and_slerps_at_its_edges():

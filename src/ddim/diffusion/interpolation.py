@@ -13,8 +13,9 @@ from ddim.diffusion.latents import Latents, decode, parts_of
 from ddim.diffusion.model import Denoiser, check_images, levels
 from ddim.diffusion.noise import draws, normal
 from ddim.diffusion.process import marginal
-from ddim.diffusion.schedule import Time
+from ddim.diffusion.schedule import Time, grid
 from ddim.diffusion.solvers import Solver, with_noise
+from ddim.diffusion.solvers.inversion import wide
 from ddim.diffusion.walk import Moment, last, walk
 from ddim.errors import InputError, check_whole
 from ddim.system.machine import widest
@@ -52,6 +53,37 @@ def slerp_grid(corners: Tensor, rows: int, columns: int) -> Tensor:
     return torch.stack([slerp(left[i : i + 1], right[i : i + 1], across) for i in range(rows)])
 
 
+def path_between(ends: Tensor, frames: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The way between two latents (2, C, H, W), or the sheet between four.
+
+    Returns z (F, C, H, W), F = frames or frames²; which end is nearest, (F,); and w² (F,): 1 at an end, 0 half-way,
+    w = |2a − 1| at the fraction a, on a sheet the product of those of its two ways.
+    """
+    a = torch.linspace(0, 1, frames)
+    nearest, w = (a > 0.5).long(), (2 * a - 1).abs()
+    if len(ends) == 2:
+        return slerp(ends[:1], ends[1:], a), nearest, w**2
+    nearest, w = 2 * nearest[:, None] + nearest, w[:, None] * w
+    return slerp_grid(ends, frames, frames).flatten(0, 1), nearest.flatten(), w.flatten() ** 2
+
+
+def faded(model: Denoiser, z: Tensor, ends: Latents, nearest: Tensor, weight: Tensor, times: Sequence[Time]) -> Latents:
+    """Pairs to decode from z (F, C, H, W) between the pairs `ends`; see `path_between`.
+
+    The second of a pair is DDIM's step from the first, and, times `weight`, how far the second of the nearest end is
+    from that. So the ends come back, and in the middle nothing is left of a deviation that no step of `exact` damps.
+    Costs an evaluation of the F and one of the ends.
+    """
+    first, behind = parts_of(ends)
+    off = wide(behind) - walked(model, first, times)
+    return z, walked(model, z, times) + weight.to(off).view(-1, 1, 1, 1) * off[nearest.to(off.device)]
+
+
+def walked(model: Denoiser, z: Tensor, times: Sequence[Time]) -> Tensor:
+    """DDIM's step from z at the first time to the second, in float64 where the device has it."""
+    return last(walk(model, wide(z), times[:2])).x
+
+
 @torch.no_grad()
 def interpolate(
     model: Denoiser,
@@ -64,8 +96,8 @@ def interpolate(
     solver: str | Solver | None = None,
     clip: Clip | bool | None = None,
 ) -> Tensor:
-    """The images along the spherical path between two latents (1, C, H, W), or between two pairs of an exact encoding:
-    (frames, C, H, W), ends included, about [−1, 1].
+    """The images along the spherical path between two latents (1, C, H, W), or between two pairs of an exact encoding,
+    whose deviation from DDIM fades (`faded`): (frames, C, H, W), ends included, about [−1, 1].
 
     clip: as for `ddim.sample`; False makes the ends what `ddim.decode` gives. Pairs are never clipped.
     The rest as for `ddim.decode`.
@@ -76,10 +108,12 @@ def interpolate(
         raise InputError("interpolate needs two latents of one kind; got a pair and a single one")
     for part in (*ends[0], *ends[1]):
         check_images(model, part)
-    path = tuple(slerp(a, b, torch.linspace(0, 1, frames)) for a, b in zip(*ends, strict=True))
-    if len(path) == 2:
-        return decode(model, path, steps, spacing, times, solver)
-    return decode(clipping(model, clip), path[0], steps, spacing, times, solver)
+    both = tuple(torch.cat(parts) for parts in zip(*ends, strict=True))
+    z, nearest, weight = path_between(both[0], frames)
+    if len(both) == 1:
+        return decode(clipping(model, clip), z, steps, spacing, times, solver)
+    pairs = faded(model, z, both, nearest, weight, grid(levels(model), steps, spacing, times))
+    return decode(model, pairs, steps, spacing, times, solver)
 
 
 def ddpm_path(

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ddim.diffusion.clipping import Clip, clipping
 from ddim.diffusion.guidance import guided
-from ddim.diffusion.interpolation import ddpm_path, slerp, slerp_grid
-from ddim.diffusion.latents import Latents, decoding, encoding, latents_of
+from ddim.diffusion.interpolation import ddpm_path, faded, path_between
+from ddim.diffusion.latents import Latents, decoding, encoding, latents_of, parts_of
 from ddim.diffusion.model import Model, levels
 from ddim.diffusion.noise import normal
 from ddim.diffusion.sampling import generate
@@ -96,7 +96,7 @@ def interpolation_figure(
     seeds: Sequence[int] = (0, 1),
     frames: int = 11,
     steps: int = 50,
-    spacing: str = "linear",
+    spacing: str | None = None,
     times: Sequence[Time] | None = None,
     solver: str | Solver | None = None,
     ddpm: bool = False,
@@ -111,13 +111,13 @@ def interpolation_figure(
 ) -> Figure:
     """Draw the path between two images or seeds, or the sheet between four, as figure and animation in `out`.
 
-    images: image files, which are encoded first; without them the seeds are used.  frames: along each way.
-    solver: of encoding and decoding; by default `exact` between images, so that the ends come back, else `ddim`.
+    images: files, encoded first; without them the seeds are used.  frames: along each way.
+    solver: by default `exact` between images, whose ends come back, else `ddim`.
+    spacing: by default quadratic between images, which gives latents the norm of noise, else linear.
     ddpm: the DDPM way between two ends, one row for each time of `mix_at`, with the noise of `seed`.
-    label, guidance: the class of all images, as in `ddim.sample`.
-    clip: as for `ddim.sample`; images that were encoded are decoded unclipped.
-    Raises InputError.
+    label, guidance, clip: as in `ddim.sample`, of all images; those encoded are decoded unclipped. Raises InputError.
     """
+    spacing = spacing or ("quadratic" if images and not ddpm else "linear")
     T, model, path = len(levels(model)) - 1, guided(model, label, guidance), data_grid(model, steps, spacing, times)
     chosen = Selection(images, model.shape) if images else None
     mixed = tuple(mix_at) or tuple(max(1, T * k // 8) for k in (1, 2, 4, 6, 8))
@@ -189,15 +189,13 @@ def sphere_walks(
     batch_size: int | None,
 ) -> list[Iterator[Moment]]:
     """The walks, a batch each, down from the sphere between two latents, or from the sheet between four."""
-    parts = latents if isinstance(latents, tuple) else (latents,)  # each (2, C, H, W), or (4, C, H, W)
-    if len(parts[0]) == 2:
-        fractions = torch.linspace(0, 1, frames)
-        flat = [slerp(z[:1], z[1:], fractions) for z in parts]
-    else:
-        flat = [slerp_grid(z, frames, frames).flatten(0, 1) for z in parts]
+    z, nearest, weight = path_between(parts_of(latents)[0], frames)
     solver = find("ddim") if isinstance(solver, Implicit) else solver  # whose inverse is DDIM's step
     walks = []
-    for batch in batches_of(model, len(flat[0]), batch_size):
-        z = tuple(part[batch.start : batch.stop] for part in flat)
-        walks.append(decoding(clipping(model, clip), z if len(z) == 2 else z[0], path, solver))
+    for batch in batches_of(model, len(z), batch_size):
+        part = slice(batch.start, batch.stop)
+        between: Latents = z[part]
+        if isinstance(latents, tuple):
+            between = faded(model, between, latents, nearest[part], weight[part], path)
+        walks.append(decoding(clipping(model, clip), between, path, solver))
     return walks

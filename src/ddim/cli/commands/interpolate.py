@@ -7,13 +7,32 @@ from typing import Literal
 
 from ddim.cli.classes import Classes
 from ddim.cli.models import load_model
-from ddim.cli.options import EXACT, Clipping, Grid, ImageNames, Machine, ModelName, SolverName, one_of, parse
+from ddim.cli.options import (
+    EXACT,
+    Clipping,
+    ImageNames,
+    Machine,
+    ModelName,
+    SampleGrid,
+    SolverName,
+    Spacing,
+    one_of,
+    parse,
+)
 from ddim.system.messages import say
 
 EXAMPLES = (
     "ddim interpolate digits --seeds 0 1 2 3              # a sheet between four seeds",
     "ddim interpolate cifar10 a.png b.png --steps 100     # between two images",
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathGrid(SampleGrid):
+    """The noise levels that are visited."""
+
+    spacing: Spacing | None = None
+    """How the steps are spread over the noise levels; by default quadratic between images, else linear."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +47,7 @@ class Interpolate:
     """Two seeds for a row, four for a sheet with these at its corners."""
     frames: int = 11
     """Images along each way, ends included."""
-    grid: Grid = Grid()
+    grid: PathGrid = PathGrid()
     solver: SolverName | None = None
     """How images are encoded and decoded; by default exact between real images, so that the ends come back as they
     were, and ddim between seeds."""
