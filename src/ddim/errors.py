@@ -21,12 +21,17 @@ def choose(kind: str, name: str, table: dict):
     return table[name]
 
 
+LARGEST = 10**9  # of any count
+
+
 def check_whole(name: str, value: int, least: float = 1) -> None:
-    """Raise InputError unless a value is a whole number, `least` or more."""
+    """Raise InputError unless a value is a whole number, from `least` to LARGEST."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise InputError(f"{name} must be a whole number; got {shown(value)}")
     if value < least:
         raise InputError(f"{name} must be at least {least}; got {value}")
+    if value > LARGEST:
+        raise InputError(f"{name} must be at most {LARGEST}; got {value if value < 10**30 else 'more'}")
 
 
 def listed(name: str, values: Iterable) -> list:

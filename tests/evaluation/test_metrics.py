@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -176,11 +178,40 @@ def test_bad_input(tmp_path):
     with pytest.raises(InputError, match="not statistics: its keys are mean, arr_0; known are mu and sigma"):
         metrics.read(tmp_path / "other.npz")
     np.savez(tmp_path / "pickled.npz", mu=np.array([object()]), sigma=np.zeros((1, 1)))
-    with pytest.raises(InputError, match=r"not an \.npz of statistics"):
+    with pytest.raises(InputError, match=r"not an \.npz file \(Object arrays"):
         metrics.read(tmp_path / "pickled.npz")
+    for name, odd in {
+        "words": np.array(["a", "b"]),
+        "complex": np.zeros(2, complex),
+        "dates": np.zeros(2, "M8[s]"),
+    }.items():
+        for keys in ({"mu": odd, "sigma": np.zeros((2, 2))}, {"pool_3": odd}):
+            np.savez(tmp_path / f"{name}.npz", **keys)
+            with pytest.raises(InputError, match=rf"{name}\.npz: (mu|pool_3) must be numbers; got \(2\)"):
+                metrics.read(tmp_path / f"{name}.npz")
+    np.save(tmp_path / "array.npy", np.zeros((6, 8, 8, 3), np.uint8))
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
+    with pytest.raises(InputError, match=r"array\.npz: truncated or not an \.npz file"):
+        metrics.read(tmp_path / "array.npz")
     np.savez(tmp_path / "shapes.npz", mu=np.zeros(3), sigma=np.zeros((2, 2)))
     with pytest.raises(InputError, match=r"mu \(3,\), sigma \(2, 2\)"):
         metrics.read(tmp_path / "shapes.npz")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
+def test_a_pipe_is_no_file_of_statistics(tmp_path):
+    os.mkfifo(tmp_path / "pipe.npz")
+    with pytest.raises(InputError, match=r"pipe\.npz: not a file"):
+        metrics.read(tmp_path / "pipe.npz")
+
+
+def test_an_array_that_would_fill_the_memory_is_not_unpacked(tmp_path, monkeypatch):
+    """A bomb: few bytes on disk, by its head many in memory."""
+    np.savez_compressed(tmp_path / "bomb.npz", arr_0=np.zeros((4, 64, 64, 3), np.uint8), mu=np.zeros(9))
+    monkeypatch.setattr("ddim.images.arrays.UNPACKED", 40_000)
+    monkeypatch.setattr(np.lib.format, "read_array", None)
+    with pytest.raises(InputError, match=r"bomb\.npz: arr_0 would take 49,152 bytes of memory"):
+        metrics.read(tmp_path / "bomb.npz")
 
 
 def test_statistics_of_other_tools_are_read(tmp_path):

@@ -70,6 +70,10 @@ def flipped(form: str) -> bytes:
     return bytes(whole)
 
 
+def tiff(samples: np.ndarray) -> bytes:
+    return encoded(Image.fromarray(samples), "tiff")
+
+
 BROKEN = {
     "bomb.png": (lambda: encoded(Image.new("1", (20000, 10000))), "decompression bomb"),
     "cut.png": (lambda: cut("png"), "truncated"),
@@ -79,8 +83,12 @@ BROKEN = {
     "flipped.png": (lambda: flipped("png"), "("),
     "empty.gif": (lambda: b"", "cannot be identified"),
     "text.bmp": (lambda: b"BMP, but not really", "("),
-    "negative.tiff": (lambda: encoded(Image.fromarray(np.full((8, 8), -2, np.float32)), "tiff"), "outside [0, 1]"),
-    "nan.tiff": (lambda: encoded(Image.fromarray(np.full((8, 8), np.nan, np.float32)), "tiff"), "outside [0, 1]"),
+    "negative.tiff": (lambda: tiff(np.full((8, 8), -2, np.float32)), "from -2 to -2 are neither"),
+    "nan.tiff": (lambda: tiff(np.full((8, 8), np.nan, np.float32)), "not finite"),
+    "metres.tiff": (lambda: tiff(np.linspace(0, 9.5, 64, dtype=np.float32).reshape(8, 8)), "from 0 to 9.5 are neither"),
+    "bytes.tiff": (lambda: tiff(np.arange(64, dtype=np.int32).reshape(8, 8)), "from 0 to 63 are not of 16 bits"),
+    "below.tiff": (lambda: tiff(np.linspace(-5, 60000, 64).astype(np.int32).reshape(8, 8)), "from -5 to 60000 are not"),
+    "twelve.tiff": (lambda: tiff(np.linspace(0, 4095, 64).astype(np.uint16).reshape(8, 8)), "from 0 to 4095 are not"),
 }
 
 
@@ -176,12 +184,12 @@ def test_what_is_passed_over_is_said(tmp_path: Path, ddim_cli):
     found = data.summarise("in")
     assert (found.n, found.broken) == (1, [])
     assert found.ignored == {".heic": 2, ".txt": 1, ".pdf": 1}
-    line = "ignored   .heic (2), .txt (1), .pdf (1): not formats of images that can be read here; convert"
+    line = "ignored   .heic (2), .txt (1), .pdf (1): not images that can be read here; convert"
     assert line in ddim_cli("data", "in", "--size", 8).stdout
     small = ("--size", 8, "--channels", 1, "--steps", 1, "--batch-size", 1)
     result = ddim_cli("train", "digits", "--data", "in", "--out", "run", *small)
     assert result.returncode == 0, result.stderr
-    assert "in: not read: .heic (2), .txt (1), .pdf (1): not formats of images" in result.stderr
+    assert "in: not read: .heic (2), .txt (1), .pdf (1): not images" in result.stderr
     os.remove("in/0.png")
     refused(ddim_cli("data", "in"), "in: holds no images (only .heic, .pdf, .txt)")
 
@@ -298,6 +306,60 @@ def test_a_cut_lmdb_is_refused_before_it_is_opened():
         Path(f"cut{kept}/data.mdb").write_bytes(whole[:kept])
         with pytest.raises(InputError, match=rf"cut{kept}/data\.mdb: .*{words}"):
             data.find(f"cut{kept}", 8, 3)
+
+
+def lmdb_of(where: str, n: int) -> Path:
+    """An lmdb of n images; its file."""
+    database = pytest.importorskip("lmdb").open(where, map_size=2**24)
+    with database.begin(write=True) as transaction:
+        for i in range(n):
+            transaction.put(f"{i:05d}".encode(), encoded(noise(i, 32)))
+    database.close()
+    return Path(where, "data.mdb")
+
+
+def test_an_lmdb_that_kills_its_reader_is_refused():
+    """The length of a value is damaged, so it ends behind the end of the mapped file."""
+    whole = bytearray(lmdb_of("db", 3).read_bytes())
+    node = whole.index(b"00001") - 8  # length of the value (2 × 2 bytes), flags, length of the key
+    assert int.from_bytes(whole[node + 6 : node + 8], "little") == 5
+    whole[node : node + 4] = (2**24).to_bytes(4, "little")
+    Path("damaged").mkdir()
+    Path("damaged/data.mdb").write_bytes(whole)
+    with pytest.raises(InputError, match=r"^damaged: damaged: reading it kills a process by SIG\w+; copy it again$"):
+        data.find("damaged", 8, 3)
+    images = data.find("db", 8, 3)
+    assert [images.name(i) for i in range(len(images))] == ["db, key 00000", "db, key 00001", "db, key 00002"]
+    assert torch.equal(images[2], data.fit(noise(2, 32), 8, 3))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
+def test_links_to_nothing_and_pipes_are_mentioned(ddim_cli):
+    Path("in").mkdir()
+    noise(0).save("in/0.png")
+    os.mkfifo("in/pipe.png")
+    Path("in/gone.png").symlink_to("nowhere.png")
+    Path("in/folder").symlink_to("nowhere")
+    found = data.summarise("in")
+    assert found.n == 1
+    assert found.ignored == {"links to nothing": 2, "pipes and devices": 1}
+
+
+def test_links_within_a_tar_are_the_images_that_they_lead_to():
+    noise(0).save("a.png")
+    os.link("a.png", "hard.png")
+    Path("soft.png").symlink_to("a.png")
+    Path("gone.png").symlink_to("b.png")
+    with tarfile.open("t.tar", "w") as archive:
+        for name in ("a.png", "hard.png", "soft.png", "gone.png"):
+            archive.add(name)
+        kinds = [member.isfile() for member in archive]
+    assert kinds == [True, False, False, False]
+    images = data.find("t.tar", 16, 3)
+    assert [images.name(i) for i in range(len(images))] == ["t.tar/a.png", "t.tar/hard.png", "t.tar/soft.png"]
+    assert torch.equal(images[1], images[0])
+    assert torch.equal(images[2], images[0])
+    assert images.ignored == {"links to nothing": 1}
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -62,9 +62,15 @@ def load(source: str | Path, device: str | torch.device | None = None, **options
 
 def _find(source: str) -> Path:
     """The local folder or file of a model."""
-    path = Path(source).expanduser()
-    if path.exists() or path.is_symlink():
-        return path
+    if not source:
+        raise InputError(f"MODEL is empty; name a folder, a Hub id, or one of {', '.join(bundled()) or 'none'}")
+    try:
+        path = Path(source).expanduser()
+        if path.exists() or path.is_symlink():
+            return path
+    except (OSError, RuntimeError, ValueError) as error:  # too long, of a user who is not there, with a null byte
+        reason = getattr(error, "strerror", "") or error
+        raise InputError(f"{source[:200]}: no such model ({reason})") from None
     if source in (models := bundled()):
         return models[source]
     if path.suffix in (".pt", ".pth", ".ckpt", ".bin", ".safetensors"):

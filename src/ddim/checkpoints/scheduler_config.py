@@ -38,6 +38,7 @@ KINDS: dict[str, Any] = {
     "variance_type": str | None,
     "use_flow_sigmas": bool | None,
 }
+VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned", "learned_range")
 DIGITS = 14  # decimals of a stored β: float64 gives them back exactly through the product, so that a copy is bitwise
 
 
@@ -52,6 +53,8 @@ def check_scheduler(config: dict) -> None:
         raise InputError("use_flow_sigmas is not supported: flow matching has no β")
     if config.get("rescale_betas_zero_snr") and predicts == "epsilon":
         raise InputError("rescale_betas_zero_snr with epsilon leaves x_0 undefined at t = T")
+    if kind.startswith("DDPM") and (variance := config.get("variance_type") or VARIANCES[0]) not in VARIANCES:
+        raise InputError(f"variance_type {variance!r} is not supported: {', '.join(VARIANCES)}")
     if config.get("clip_sample_range", 1.0) <= 0:
         raise InputError(f"clip_sample_range must be above 0; got {config['clip_sample_range']}")
     if config.get("steps_offset", 0) < 0:
@@ -151,6 +154,11 @@ def unheeded(config: dict) -> list[str]:
     said = []
     if kind not in WALKED:
         said.append(f"{kind} is read for its β only, and steps as DDIM does here")
+    variance = (config.get("variance_type") or "") if kind.startswith("DDPM") else ""
+    if variance.startswith("fixed_large"):
+        said.append(f"variance_type {variance} is not the default here: --eta 1 --variance large samples with it")
+    if variance.startswith("learned"):
+        said.append(f"variance_type {variance} is not used: the variance of --eta 1 is a fixed one here")
     if config.get("thresholding"):
         said.append("thresholding is not done, and x̂_0 not clipped in its place")
     if config.get("use_karras_sigmas") or config.get("use_exponential_sigmas") or config.get("use_beta_sigmas"):

@@ -18,7 +18,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from ddim.cli.checks import check_empty, check_fall, check_number
-from ddim.errors import InputError
+from ddim.errors import LARGEST, InputError
 
 Options = TypeVar("Options")
 SPACINGS = (
@@ -52,7 +52,6 @@ class Machine:
     with 8-bit convolutions, on a CPU: faster for large networks."""
 
 
-LARGEST = 10**9  # of any count that an option gives
 RANGES = {  # of options by name, in any verb; what depends on the model is checked with the model
     **dict.fromkeys(("n", "steps", "reconstructed"), (1, LARGEST)),
     "frames": (2, 10**4),

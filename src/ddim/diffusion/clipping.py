@@ -1,13 +1,14 @@
 """Clipping the predicted image x̂_0, and the one rule for whether it is done."""
 
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import torch
 from torch import Tensor
 
 from ddim.diffusion.process import Prediction, from_x0
 from ddim.diffusion.schedule import Time
-from ddim.errors import InputError
+from ddim.errors import InputError, shown
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,12 @@ class Clip:
     range: float = 1.0
     keep_eps: bool = False
     below: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Raise InputError where the range or the level cannot be."""
+        for name in ("range", "below"):
+            if isinstance(value := getattr(self, name), bool) or not isinstance(value, Real) or not value > 0:
+                raise InputError(f"the {name} of clipping must be a number above 0; got {shown(value)}")
 
 
 @dataclass(frozen=True)

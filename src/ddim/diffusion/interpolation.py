@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from numbers import Real
 
 import torch
 import torch.nn.functional as F
@@ -17,16 +18,22 @@ from ddim.diffusion.schedule import Time, grid
 from ddim.diffusion.solvers import Solver, with_noise
 from ddim.diffusion.solvers.inversion import wide
 from ddim.diffusion.walk import Moment, last, walk
-from ddim.errors import InputError, check_whole
+from ddim.errors import InputError, check_whole, shown
 from ddim.system.machine import widest
 
 
-def slerp(z_0: Tensor, z_1: Tensor, fractions: Tensor) -> Tensor:
+def slerp(z_0: Tensor, z_1: Tensor, fractions: Tensor | Sequence[float] | float) -> Tensor:
     """Spherical interpolation (D.5), per sample over the flattened image.
 
-    z_0, z_1: (N, C, H, W).  fractions: (F,), 0 gives z_0 and 1 gives z_1; N and F are equal, or one of them is 1.
+    z_0, z_1: (N, C, H, W).  fractions: (F,), or a number; 0 gives z_0 and 1 gives z_1. N and F are
+    equal, or one of them is 1.
     Returns (max(N, F), C, H, W).  z(a) = sin((1−a)θ)/sin θ · z_0 + sin(aθ)/sin θ · z_1; near θ = 0, the straight line.
     """
+    if not isinstance(z_0, Tensor) or not isinstance(z_1, Tensor):
+        raise InputError(f"slerp goes between tensors; got {shown(z_0)} and {shown(z_1)}")
+    if isinstance(fractions, str) or not isinstance(fractions, Tensor | Sequence | Real):
+        raise InputError(f"fractions are numbers, 0 … 1; got {shown(fractions)}")
+    fractions = torch.as_tensor(fractions).reshape(-1)
     n, f = len(z_0), len(fractions)
     if z_0.shape != z_1.shape or (n != f and 1 not in (n, f)):
         raise InputError(f"slerp needs latents of one shape and one fraction a pair: {z_0.shape}, {z_1.shape}, {f}")

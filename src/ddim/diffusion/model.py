@@ -51,6 +51,8 @@ def check_images(model: Denoiser, x: Tensor) -> None:
     shape = getattr(model, "shape", None) or ("C", "H", "W")
     if x.ndim != 4 or (shape[0] != "C" and tuple(x.shape[1:]) != tuple(shape)):
         raise InputError(f"images must be (N, {', '.join(map(str, shape))}); got {tuple(x.shape)}")
+    if not len(x):
+        raise InputError(f"images are none; got {tuple(x.shape)}")
 
 
 @dataclass(frozen=True, repr=False)
@@ -136,6 +138,8 @@ class Model:
         into ε at level 1, since ε has no meaning at ᾱ = 1.
         """
         t = check_time(self.T, t)
+        if isinstance(t, Tensor) and t.ndim and len(t) not in (1, len(x)):
+            raise InputError(f"t is for {len(t)} images; x holds {len(x)}")
         weight = next(self.network.parameters())
         inputs = (network_index(t, x), *self._labels(x, labels))
         out = self.network(x.to(weight.dtype), *inputs)[:, : x.shape[1]].to(x.dtype)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from math import prod
 
 import torch
 from torch import Tensor
@@ -47,7 +48,7 @@ def generate(
 @torch.no_grad()
 def sample(
     model: Denoiser,
-    n: int = 16,
+    n: int | None = None,
     steps: int = 50,
     eta: float | str = 0.0,
     spacing: str | None = None,
@@ -65,6 +66,7 @@ def sample(
 ) -> Tensor:
     """n images, (n, C, H, W) in [−1, 1], on the CPU. Image k of a seed is the same whatever `batch_size`.
 
+    n: by default 16, or as many as `noise` is for.
     model: a `ddim.Model`, or anything with `abar` and `(x, t) -> Prediction`; the latter needs the images' `shape`.
     steps, spacing: see `ddim.schedule.times`, by default as the model's folder says, else linear; `times`, an explicit
     falling grid, replaces both.
@@ -79,9 +81,13 @@ def sample(
     levels(model)
     if noise is not None:
         check_images(model, noise)
-        n = len(noise)
+        if n not in (None, len(noise)):
+            raise InputError(f"noise is for {len(noise)} images, and n is {n}: leave out n")
+    n = (16 if noise is None else len(noise)) if n is None else n
     check_whole("n", n)
     shape = image_shape(model, shape if noise is None else noise.shape[1:])
+    if (size := 4 * n * prod(shape)) > free_memory(torch.device("cpu")):
+        raise InputError(f"{n:,} images take {size / 2**30:,.0f} GiB of memory: take fewer, or ddim.sample_files")
     check_seed(seed)
     path = sampling_grid(model, steps, spacing, times)
     labels = None if label is None else labels_of(model, label, n)

@@ -18,7 +18,7 @@ from ddim.evaluation.reference import Reference, measure, neighbours_figure
 from ddim.evaluation.reference import reference as reference_of
 from ddim.jobs.cost import calls_of, warm_up
 from ddim.jobs.image_files import Shards
-from ddim.jobs.sampling import Job, bar, continues, opened, said
+from ddim.jobs.sampling import Job, bar, check_named, continues, opened, said
 from ddim.jobs.timings import note
 from ddim.system.files import folder, replacing
 from ddim.system.json import write_json
@@ -60,7 +60,7 @@ def evaluate(
     in `ddim.sample`; label and guidance likewise.  name: what the report calls the model.
     Returns the report as table.json holds it; None in the processes that help. Raises InputError.
     """
-    grids, label = checked(model, steps, eta, n, spacing, seed, solver), plain(model, label, n, guidance)
+    grids, label = checked(model, out, steps, eta, n, spacing, seed, solver), plain(model, label, n, guidance)
     cells = [(S, e) for S in grids for e in dict.fromkeys(eta)]
     out, workers = Path(out), workers or processes(str(model.device))
     main, solver, source = workers.is_main_process, find(solver), reference or model.facts.data or ""
@@ -104,9 +104,9 @@ def cell_files(out: Path, S: int, eta: float | str) -> Shards:
     return Shards(folder(out / "cells" / f"S{S}-eta{eta}"))
 
 
-def checked(model: Model, steps, eta, n: int, spacing: str, seed: int, solver) -> dict[int, list[Time]]:
+def checked(model: Model, out, steps, eta, n: int, spacing: str, seed: int, solver) -> dict[int, list[Time]]:
     """The time grid of each S. Raises InputError where a cell cannot be measured."""
-    levels(model), check_whole("n", n, 2), check_seed(seed)
+    check_named(model, out), check_whole("n", n, 2), check_seed(seed)
     steps, eta = listed("steps", steps), listed("eta", eta)
     grids = {S: grid(levels(model), S, spacing) for S in dict.fromkeys(steps)}
     if not grids or not eta:

@@ -5,8 +5,6 @@ Statistics are float64. A set's are cached under a hash of its images and of the
 
 import hashlib
 import os
-import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 from ddim import images as data
 from ddim.errors import InputError
 from ddim.evaluation.features import Features
+from ddim.images.arrays import read_npz
 from ddim.system.files import folder, replacing
 
 KEEP = 50_000  # images whose features are kept, for KID, precision and recall; FID takes all into account
@@ -131,21 +130,14 @@ def read(path: Path) -> Statistics | Tensor:
 
     Raises InputError, which lists the keys that were found.
     """
-    try:
-        with np.load(path) as file:
-            found = {name: file[name] for name in file.files if name in {*sum(KEYS, ()), "pool_3", "arr_0"}}
-            keys = ", ".join(file.files) or "none"
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file of statistics") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: not an .npz of statistics ({error})") from None
-    for names in KEYS:
-        if set(names) <= found.keys():
-            mu, sigma = (torch.from_numpy(np.asarray(found[name], dtype=np.float64)) for name in names)
+    found, names = read_npz(path, {*sum(KEYS, ()), "pool_3", "arr_0"})
+    for pair in KEYS:
+        if set(pair) <= found.keys():
+            mu, sigma = (torch.from_numpy(np.asarray(found[name], dtype=np.float64)) for name in pair)
             if mu.ndim == 1 and sigma.shape == (len(mu), len(mu)) and mu.isfinite().all() and sigma.isfinite().all():
                 return Statistics(mu, sigma)
-            shapes = f"{names[0]} {tuple(mu.shape)}, {names[1]} {tuple(sigma.shape)}"
-            raise InputError(f"{path}: {names[0]} and {names[1]} must be finite, (D,) and (D, D); got {shapes}")
+            shapes = f"{pair[0]} {tuple(mu.shape)}, {pair[1]} {tuple(sigma.shape)}"
+            raise InputError(f"{path}: {pair[0]} and {pair[1]} must be finite, (D,) and (D, D); got {shapes}")
     if "pool_3" in found:
         values = torch.from_numpy(np.asarray(found["pool_3"], dtype=np.float64))
         if values.ndim == 2 and len(values) > 1 and values.isfinite().all():
@@ -153,6 +145,7 @@ def read(path: Path) -> Statistics | Tensor:
         raise InputError(f"{path}: pool_3 must be finite, (N, D) with N of 2 or more; got {tuple(values.shape)}")
     if "arr_0" in found and found["arr_0"].ndim == 4 and found["arr_0"].dtype == np.uint8:
         return torch.from_numpy(found["arr_0"]).permute(0, 3, 1, 2)
+    keys = ", ".join(names) or "none"
     raise InputError(f"{path}: not statistics: its keys are {keys}; known are mu and sigma, m2 and s2, pool_3, arr_0")
 
 

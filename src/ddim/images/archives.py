@@ -3,7 +3,7 @@
 CIFAR-10: cifar-10-binary.tar.gz, its folder, or one of its .bin files (Krizhevsky 2009).
 STL-10: stl10_binary.tar.gz, its folder, or one of its .bin files (Coates et al. 2011).
 CelebA: img_align_celeba.zip or its folder, with the crop the paper used (Liu et al. 2015).
-LSUN (Yu et al. 2015) comes as lmdb folders, see `containers.Lmdb`.
+LSUN (Yu et al. 2015) comes as lmdb folders, see `databases.Lmdb`.
 """
 
 import re

@@ -5,6 +5,7 @@ import math
 import re
 import struct
 import zipfile
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
@@ -81,12 +82,37 @@ def _npz(path: Path, column: str) -> np.ndarray:
         member, shape, _, fortran = heads[column]
         if member.compress_type == zipfile.ZIP_STORED and not fortran:
             return _stored(path, member, shape)
-        if math.prod(shape) > UNPACKED:
-            raise InputError(
-                f"{path}: {column} would take {math.prod(shape):,} bytes of memory; save it as a .npy file"
-            )
-        with archive.open(member) as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
+        return _unpacked(path, archive, column, heads[column])
+
+
+def _unpacked(path: Path, archive: zipfile.ZipFile, name: str, head: tuple) -> np.ndarray:
+    """An array of an .npz in memory. Raises InputError where it would fill that."""
+    member, shape, dtype, _ = head
+    if (size := math.prod(shape) * dtype.itemsize) > UNPACKED:
+        raise InputError(f"{path}: {name} would take {size:,} bytes of memory; save it as a .npy file")
+    with archive.open(member) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def read_npz(path: Path, names: Collection[str]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Those of some arrays of numbers that an .npz holds, by name, and the names of all that it holds.
+
+    Raises InputError where it is no such file, or an array is not of numbers, or would fill the memory.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    if not path.is_file():
+        raise InputError(f"{path}: not a file")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            heads = {m.filename.removesuffix(".npy"): (m, *_head(archive, m)) for m in archive.infolist()}
+            found = {name: _unpacked(path, archive, name, head) for name, head in heads.items() if name in names}
+    except Exception as error:  # what damage provokes in zipfile, zlib and numpy
+        raise unreadable(path, "an .npz file", error) from None
+    for name, value in found.items():
+        if value.dtype.kind not in "fiu":
+            raise InputError(f"{path}: {name} must be numbers; got {_form(value.shape, value.dtype)}")
+    return found, list(heads)
 
 
 def _column_of(images: list[str]) -> str:

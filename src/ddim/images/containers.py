@@ -1,22 +1,28 @@
-"""Many encoded images in one file: zip, tar (webdataset too), lmdb. Nothing is unpacked to disk, or whole to memory."""
+"""Many encoded images in one file: zip, tar (webdataset too). Nothing is unpacked to disk, or whole to memory."""
 
-import struct
 import tarfile
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path, PurePosixPath
-from typing import Any
+from posixpath import normpath
 
 from PIL import Image
 
 from ddim.errors import InputError
-from ddim.images.files import check_encoded, identity_of, is_image, is_resource, kind_of, opened, unreadable
+from ddim.images.files import (
+    check_encoded,
+    contents_of,
+    identity_of,
+    is_image,
+    is_resource,
+    kind_of,
+    opened,
+    unreadable,
+)
 from ddim.images.image_set import ImageSet
 from ddim.images.labels import Labels, by_folder, by_number
-
-LMDB_MAGIC = 0xBEEFC0DE
-DATABASES: dict[str, Any] = {}  # open ones by their real paths: the library opens each only once in a process
 
 
 class Zip(ImageSet):
@@ -55,6 +61,9 @@ class Zip(ImageSet):
 
     def identity(self) -> str:
         return identity_of([self.path])
+
+    def contents(self) -> str:
+        return contents_of([self.path])
 
     def find_labels(self) -> Labels | None:
         return by_folder(self.names)
@@ -99,8 +108,13 @@ class Tar(ImageSet):
 
     def _list(self, k: int, archive: tarfile.TarFile) -> None:
         end = self.paths[k].stat().st_size
-        for member in archive:
-            if not member.isfile() or is_resource(member.name):
+        for entry in archive:
+            if is_resource(entry.name) or not (entry.isfile() or entry.islnk() or entry.issym()):
+                continue
+            member = copy(linked(archive, entry))
+            member.name = entry.name
+            if not member.isfile():
+                self.ignored["links to nothing"] += 1
                 continue
             if member.name.endswith(".cls") and member.size < 20:
                 number = archive.extractfile(member).read().strip()
@@ -133,8 +147,24 @@ class Tar(ImageSet):
     def identity(self) -> str:
         return identity_of(self.paths) + (_split(self.members[0][1])[1] if self.members else "")
 
+    def contents(self) -> str:
+        return contents_of(self.paths)
+
     def __len__(self) -> int:
         return len(self.members)
+
+
+def linked(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """What an entry of a tar file links to, over a few links; a link, where it is one to nothing."""
+    for _ in range(8):
+        if not (entry.islnk() or entry.issym()):
+            break
+        name = entry.linkname if entry.islnk() else normpath(f"{PurePosixPath(entry.name).parent}/{entry.linkname}")
+        try:
+            entry = archive.getmember(name)
+        except KeyError:
+            break
+    return entry
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -154,69 +184,3 @@ def _columns(names: Sequence[str]) -> list[str]:
     beside = {field for field, found in fields.items() if any(keys[key] > 1 for key in found)}
     several = sorted(field for field in beside if len(fields[field]) > 1)
     return several if len(several) > 1 else sorted(fields)[:1]
-
-
-class Lmdb(ImageSet):
-    """An lmdb folder of encoded images, as LSUN is distributed."""
-
-    def __init__(self, path: Path, size: int, channels: int, skip_broken: bool = False):
-        super().__init__(size, channels, skip_broken)
-        self.path = path
-        check_lmdb(path / "data.mdb")
-        try:
-            with self._read() as transaction:
-                self.keys = [bytes(key) for key in transaction.cursor().iternext(keys=True, values=False)]
-        except Exception as error:
-            raise unreadable(path, "lmdb", error) from None
-        if not self.keys:
-            raise InputError(f"{path}: holds no images")
-
-    def _read(self):
-        real = str(self.path.resolve())
-        if real not in DATABASES:
-            try:
-                import lmdb
-            except ImportError:
-                raise InputError(f"{self.path}: an lmdb folder; pip install lmdb to read it") from None
-            DATABASES[real] = lmdb.open(real, readonly=True, lock=False, readahead=False)
-        return DATABASES[real].begin(buffers=True)
-
-    def open(self, i: int) -> Image.Image:
-        with self._read() as transaction:
-            value = transaction.get(self.keys[i])
-            check_encoded(len(value))
-            return opened(bytes(value))
-
-    def name(self, i: int) -> str:
-        return f"{self.path}, key {self.keys[i].decode(errors='replace')}"
-
-    def identity(self) -> str:
-        return identity_of([self.path / "data.mdb"])
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-
-def check_lmdb(path: Path) -> None:
-    """Raises InputError unless a data.mdb has all the pages that its head counts.
-
-    The library maps the file into memory: where its end is missing, the system would kill the process.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: not a file")
-    try:
-        with open(path, "rb") as file:
-            head = file.read(168)
-            page = struct.unpack_from("<I", head, 40)[0]
-            if not 512 <= page <= 2**16:
-                raise ValueError("no page size")
-            file.seek(page)
-            metas = [head, file.read(168)]
-        # Two heads take turns; the one of the later transaction holds. magic at 16, last page and transaction at 136
-        metas = [meta for meta in metas if struct.unpack_from("<I", meta, 16)[0] == LMDB_MAGIC]
-        last, _ = max((struct.unpack_from("<QQ", meta, 136) for meta in metas), key=lambda found: found[1])
-    except (OSError, ValueError, struct.error):
-        raise InputError(f"{path}: truncated or not lmdb") from None
-    size = path.stat().st_size
-    if size < (last + 1) * page:
-        raise InputError(f"{path}: truncated: it has {size:,} bytes of {(last + 1) * page:,}; copy it again")

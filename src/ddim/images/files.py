@@ -1,6 +1,8 @@
 """Which files are images, which to pass over, and how encoded bytes are opened."""
 
+import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -10,6 +12,7 @@ from PIL import Image
 from ddim.errors import InputError
 
 ENCODED = 2**28  # bytes that one encoded image in an archive may have: more would fill the memory
+PIECE = 2**16  # bytes of a file that are compared, at each of three places
 # Formats that Pillow knows by name alone, or hands to another program, or that are no images but videos and documents.
 NOT_IMAGES = {".bufr", ".eps", ".grib", ".h5", ".hdf", ".mpeg", ".mpg", ".pdf", ".ps", ".emf", ".wmf"}
 
@@ -32,8 +35,11 @@ def kind_of(name: str) -> str:
     return path.suffix.lower() or path.name
 
 
-def files_below(root: Path) -> list[Path]:
-    """Every regular file below a folder, in order, through links too, each folder once: links can go in circles."""
+def files_below(root: Path, others: Counter[str] | None = None) -> list[Path]:
+    """Every regular file below a folder, in order, through links too, each folder once: links can go in circles.
+
+    others: counts what is no such file, as links to nothing and pipes.
+    """
     seen, found = set(), []
     for where, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(where)
@@ -42,13 +48,33 @@ def files_below(root: Path) -> list[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if name != "__MACOSX")
-        found += [path for name in names if (path := Path(where, name)).is_file()]
+        for path in (Path(where, name) for name in names):
+            if path.is_file():
+                found.append(path)
+            elif others is not None:
+                others["links to nothing" if path.is_symlink() else "pipes and devices"] += 1
     return sorted(found)
 
 
 def identity_of(files: Iterable[Path]) -> str:
-    """A text that changes when files do: their places, sizes and times."""
-    return str([(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in files])
+    """A text that changes when files do: their places, sizes and times; nobody sets the last of them by hand."""
+    facts = [(str(p.resolve()), p.stat()) for p in files]
+    return str([(place, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for place, s in facts])
+
+
+def contents_of(files: Iterable[Path]) -> str:
+    """A text that is the same for copies of files elsewhere, in this order: their sizes, and three pieces of each, for
+    files that are too large to be read whole.
+    """
+    found = []
+    for path in files:
+        size, digest = path.stat().st_size, hashlib.sha256()
+        with open(path, "rb") as file:
+            for start in (0, max(0, size // 2 - PIECE // 2), max(0, size - PIECE)):
+                file.seek(start)
+                digest.update(file.read(PIECE))
+        found.append((size, digest.hexdigest()))
+    return str(found)
 
 
 def check_encoded(size: int) -> None:

@@ -61,6 +61,10 @@ class ImageSet(Dataset):
         """A text that changes when the images do; empty where they are too few to be worth a cache."""
         raise NotImplementedError
 
+    def contents(self) -> str:
+        """A text that names what the images are, wherever they lie, for sets too large to be compared by pixels."""
+        return self.identity()
+
     def find_labels(self) -> Labels | None:
         """The classes of the images; None where nothing tells them."""
         return None
@@ -83,7 +87,7 @@ class ImageSet(Dataset):
             return ""
         more = f" and {len(self.ignored) - 5} more kinds" if len(self.ignored) > 5 else ""
         kinds = ", ".join(f"{kind} ({n:,})" for kind, n in self.ignored.most_common(5))
-        return f"{kinds}{more}: not formats of images that can be read here; convert images among them to PNG or JPEG"
+        return f"{kinds}{more}: not images that can be read here; convert those among them to PNG or JPEG"
 
     @contextmanager
     def whole(self, i: int) -> Iterator[Image.Image]:

@@ -29,17 +29,25 @@ def upright(image: Image.Image) -> Image.Image:
 def to_8_bits(image: Image.Image) -> Image.Image:
     """Images of 16 bits and of floating point numbers as 8 bits a sample, which Pillow's convert would clip.
 
-    Floats are taken as [0, 1] where none is larger, else as [0, 255]. Raises ValueError for others.
+    Whole numbers are taken as 16 bits. Floats are taken as [0, 1] where none is larger, else as [0, 255]. Raises
+    ValueError where the largest sample fits none of these: the image would come out black, or cut.
     """
-    if image.mode.startswith("I"):  # 16 bits a sample: keep the upper 8
-        values = np.asarray(image, dtype=np.float64) / 257
-    elif image.mode == "F":
-        values = np.asarray(image, dtype=np.float64)
-        if not np.isfinite(values).all() or values.min() < 0 or values.max() > 255:
-            raise ValueError("floating point samples outside [0, 1] and [0, 255]")
-        values = values * 255 if values.max() <= 1 else values
-    else:
+    if not image.mode.startswith(("I", "F")):
         return image
+    values = np.asarray(image, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("samples that are not finite")
+    low, high = values.min(), values.max()
+    if image.mode.startswith("I"):
+        if low < 0 or high > 65535 or 0 < high < 4096:
+            raise ValueError(f"samples from {low:g} to {high:g} are not of 16 bits: convert it to 8 bits")
+        values = values / 257  # keep the upper 8
+    else:
+        if low < 0 or high > 255 or 1 < high < 32:
+            raise ValueError(
+                f"samples from {low:g} to {high:g} are neither of [0, 1] nor of [0, 255]: convert it to 8 bits"
+            )
+        values = values * 255 if high <= 1 else values
     return Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
 
 

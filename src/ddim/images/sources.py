@@ -11,8 +11,9 @@ from PIL import Image
 from ddim.errors import InputError
 from ddim.images.archives import crop_of, published
 from ddim.images.arrays import array, digits, idx
-from ddim.images.containers import Lmdb, Tar, Zip
-from ddim.images.files import files_below, identity_of, is_image, kind_of, one_line
+from ddim.images.containers import Tar, Zip
+from ddim.images.databases import Lmdb
+from ddim.images.files import contents_of, files_below, identity_of, is_image, kind_of, one_line
 from ddim.images.image_set import ImageSet
 from ddim.images.labels import Labels, by_folder
 from ddim.images.tables import Table, has_shards, hub, parquet
@@ -28,7 +29,7 @@ class Folder(ImageSet):
         self.root = root
         self.crop = crop_of(root)
         self.files = []
-        for path in files_below(root):
+        for path in files_below(root, self.ignored):
             if is_image(path.name):
                 self.files.append(path)
             elif not path.name.startswith("."):
@@ -44,6 +45,9 @@ class Folder(ImageSet):
 
     def identity(self) -> str:
         return identity_of(self.files)
+
+    def contents(self) -> str:
+        return contents_of(self.files)
 
     def find_labels(self) -> Labels | None:
         return by_folder([path.relative_to(self.root).as_posix() for path in self.files])

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from ddim.errors import InputError
-from ddim.images.files import files_below, one_line, opened
+from ddim.images.files import contents_of, files_below, one_line, opened
 from ddim.images.image_set import ImageSet
 from ddim.images.labels import NAMES, Labels, by_name, by_number
 from ddim.system.messages import warn
@@ -69,6 +69,9 @@ class Table(ImageSet):
 
     def identity(self) -> str:
         return f"{self.source} {self.table._fingerprint}"
+
+    def contents(self) -> str:
+        return contents_of([Path(file["filename"]) for file in self.table.cache_files]) or self.identity()
 
     def __len__(self) -> int:
         return len(self.table)

@@ -23,7 +23,7 @@ from ddim.diffusion.sampling import chunks, default_batch_size, generate, sampli
 from ddim.diffusion.schedule import Time
 from ddim.diffusion.solvers import Solver, check_eta, find, noise_of, with_noise
 from ddim.diffusion.walk import Moment
-from ddim.errors import InputError, check_whole
+from ddim.errors import InputError, check_whole, choose, shown
 from ddim.images.pixels import to_uint8
 from ddim.jobs.cost import calls_of, foretell
 from ddim.jobs.image_files import Pngs, Shards, clean_of, pack
@@ -117,7 +117,7 @@ def sample_files(
     The rest as for `ddim.sample`. workers: the processes that share the work, by default those of the launcher.
     Returns None in the processes that help. Raises InputError.
     """
-    levels(model), check_whole("n", n), check_seed(seed)
+    check_named(model, out), check_whole("n", n), check_seed(seed), choose("format", format, {"png": 1, "npz": 1})
     out, workers = Path(out), workers or processes(str(model.device))
     path, npz = sampling_grid(model, steps, spacing, times), format == "npz"
     check_eta(model.abar, path, eta, variance)
@@ -152,6 +152,18 @@ def sample_files(
         if npz:
             pack(files, job.batches(), out / "images.npz")
         return Sampled(out / "images.npz" if npz else out, beside, draw_sheet(job, model, beside))
+
+
+def check_named(model: Model, out: str | Path) -> None:
+    """Raise InputError unless a model has what its files are known by, and there is a folder for them."""
+    levels(model)
+    if not isinstance(model, Model):
+        raise InputError(
+            f"a job needs a ddim.Model, whose fingerprint names what it made; got {shown(model)}: wrap the network in "
+            "ddim.Model(network, abar, shape), or use ddim.sample"
+        )
+    if not isinstance(out, str | Path):
+        raise InputError(f"out is the name of a folder; got {shown(out)}")
 
 
 def sheet_beside(out: Path) -> Path:

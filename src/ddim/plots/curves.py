@@ -1,6 +1,7 @@
 """Curves, by matplotlib."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,23 @@ import numpy as np
 from ddim.system.files import replacing
 
 
+def entry(line: str) -> dict | None:
+    """A line of a run's log.jsonl, with a whole `step` and a number `loss`; None where it holds anything else."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    whole = isinstance(found, dict) and type(found.get("step")) is int and type(found.get("loss")) in (int, float)
+    return found if whole and math.isfinite(found["loss"]) else None
+
+
 def loss_curve(log: Path, path: Path) -> Path:
     """The loss over the steps, from a run's log.jsonl: each line faint, their running mean strong."""
     from matplotlib.figure import Figure
 
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines = [found for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if (found := entry(line))]
+    if not lines:
+        return path
     steps, losses = np.array([line["step"] for line in lines]), np.array([line["loss"] for line in lines])
     span = max(1, len(losses) // 50)
     total = np.cumsum(np.insert(losses, 0, 0.0))

@@ -20,10 +20,14 @@ def to_pil(image: Tensor) -> Image.Image:
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
 
 
+# Formats that Pillow registers and hands to another program, or that are documents.
+NOT_WRITTEN = {".bufr", ".grib", ".h5", ".hdf", ".pdf", ".ps", ".eps", ".emf", ".wmf"}
+
+
 def check_suffix(path: Path) -> Path:
     """`path`, or an InputError where its suffix is that of no image file that can be written."""
     Image.init()
-    if Image.EXTENSION.get(path.suffix.lower()) not in Image.SAVE:
+    if Image.EXTENSION.get(path.suffix.lower()) not in Image.SAVE or path.suffix.lower() in NOT_WRITTEN:
         raise InputError(f"{path}: {path.suffix or 'no suffix'} is no format of images; name a .png file")
     return path
 

@@ -22,7 +22,7 @@ from ddim.diffusion.walk import Moment
 from ddim.errors import InputError
 from ddim.images.image_set import ImageSet
 from ddim.plots import sheets
-from ddim.plots.curves import loss_curve
+from ddim.plots.curves import entry, loss_curve
 from ddim.system.files import appending, clean, folder, replacing
 from ddim.system.json import read_json, write_json
 from ddim.training.loop import State, rate
@@ -180,7 +180,7 @@ class Run:
 def content_of(images: Tensor | ImageSet, labels: Tensor | None = None) -> str:
     """Sixteen hex digits that name what the images are: their pixels; for a set too large for memory, its files; and
     their labels, where the network is told them."""
-    digest = hashlib.sha256(str(tuple(images.shape) if isinstance(images, Tensor) else images.identity()).encode())
+    digest = hashlib.sha256(str(tuple(images.shape) if isinstance(images, Tensor) else images.contents()).encode())
     if isinstance(images, Tensor):
         digest.update(images.contiguous().numpy())
     if labels is not None:
@@ -190,10 +190,8 @@ def content_of(images: Tensor | ImageSet, labels: Tensor | None = None) -> str:
 
 def _step_of(line: str) -> float:
     """The step of a line of the log; infinite where the line was cut short by a kill, or holds anything else."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, TypeError, KeyError):
-        return math.inf
+    found = entry(line)
+    return found["step"] if found else math.inf
 
 
 def stored(out: Path) -> tuple[str, Settings]:
@@ -202,7 +200,7 @@ def stored(out: Path) -> tuple[str, Settings]:
         raise InputError(f"{out}: holds no run to resume; leave --resume out to start one")
     kept = read_json(out / "train.json")
     preset = kept.pop("preset", None)
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise InputError(f"{out / 'train.json'}: not the settings of a run (its preset is {preset!r})")
     known = Settings().flat()
     try:

@@ -112,6 +112,8 @@ def settings(path: Path) -> dict[str, Any]:
             if (value := find(section, key)) is not None:
                 value = _number(value) if kind is float else value
                 found |= {name: checked({key: value}, {key: kind})[key]}
+                if kind in (int, float) and value < 0:
+                    raise InputError(f"{section}.{key} must be 0 or more; got {value}")
         if (kind := found.get("schedule", "linear")) not in SCHEDULES:
             raise InputError(f"beta_schedule {kind} is not supported: {', '.join(SCHEDULES)}")
     except InputError as error:

@@ -39,6 +39,8 @@ def load_file(path: Path, options: Options) -> Model:
     content = read(path)
     options = replace(options, **{k: v for k, v in settings(path).items() if getattr(options, k) is None})
     averaged, state = unwrap(content, options.raw, path)
+    if odd := [key for key in state if not isinstance(key, str)]:
+        raise InputError(f"{path}: its key {str(odd[0])[:80]} is no name of a parameter")
     layout = next((name for name, (mark, _) in LAYOUTS.items() if _has(state, mark)), None)
     if layout is None:
         hint = "name the model's folder" if _has(state, OURS) or "conv_in.weight" in state else ""

@@ -27,7 +27,7 @@ def main(args: Sequence[str]) -> None:
     from ddim.checkpoints.loading import load
 
     for name, value in described(load(o.model, "cpu", **asdict(o.options))).items():
-        say(f"{name:24}{value}")
+        say(f"{name:23} {value}")
 
 
 def classes(model) -> str:

@@ -5,8 +5,8 @@ from typing import Literal
 
 import torch
 
-from ddim.diffusion.model import Model
-from ddim.errors import InputError, choose
+from ddim.diffusion.model import Model, levels
+from ddim.errors import InputError, choose, shown
 from ddim.networks.acceleration.compiled import compiled
 from ddim.networks.acceleration.int8 import quantised
 from ddim.networks.acceleration.packed import folded, packed
@@ -23,6 +23,9 @@ def prepare(model: Model, precision: Precision = "auto", compile: bool = False) 
     it by itself, else fp32.  int8: auto with 8-bit convolutions, on a CPU that multiplies bytes.
     `facts.precision` says what was chosen. Changes torch's setting for float32 products on AMD CPUs. Raises InputError.
     """
+    if not isinstance(model, Model):
+        levels(model)
+        raise InputError(f"prepare needs a ddim.Model, with a network; got {shown(model)}")
     choose("precision", precision, {**PRECISIONS, "auto": None, "int8": None})
     fast_products()
     kind = model.device.type
