@@ -117,6 +117,41 @@ WRAPPERS = {
 }
 
 
+AVERAGES = {  # weights as trained, s, and their average, a, as training programs keep them side by side
+    "prefixes of Lightning": lambda s, a: {"state_dict": prefixed(s, "model.") | prefixed(a, "ema.")},
+    "an average with counters": lambda s, a: (
+        prefixed(s, "model.") | prefixed(a, "ema_model.module.") | {"ema_model.num_updates": torch.tensor(3)}
+    ),
+    "parameters in order": lambda s, a: {"model": s, "ema": {"decay": 0.9, "shadow_params": list(a.values())}},
+    "ema_state": lambda s, a: {"net": s, "ema_state": a},
+    "ema_model_state_dict": lambda s, a: {"model": s, "ema_model_state_dict": a},
+}
+
+
+@pytest.mark.parametrize("name", AVERAGES)
+def test_an_average_beside_the_weights_is_taken_and_raw_takes_the_others(name, net, tmp_path):
+    trained = net.state_dict()
+    average = {key: value * 0.5 for key, value in trained.items()}
+    torch.save(AVERAGES[name](trained, average), tmp_path / "m.pt")
+    assert torch.equal(weights_of(tmp_path / "m.pt"), average["conv_in.weight"])
+    assert torch.equal(weights_of(tmp_path / "m.pt", raw=True), trained["conv_in.weight"])
+
+
+@pytest.mark.parametrize("name", ["model_ema", "ema"])
+def test_an_average_that_cannot_be_read_is_mentioned(name, net, tmp_path, caplog):
+    """Latent diffusion's, whose names have lost their dots; a list of other shapes."""
+    s = net.state_dict()
+    lost = {f"model_ema.{key.replace('.', '')}": value for key, value in s.items()}
+    content = {
+        "model_ema": {"state_dict": prefixed(s, "model.") | lost},
+        "ema": {"model": s, "ema": {"shadow_params": [s["conv_in.weight"]]}},
+    }
+    torch.save(content[name], tmp_path / "m.pt")
+    assert torch.equal(weights_of(tmp_path / "m.pt"), s["conv_in.weight"])
+    said = [record.getMessage() for record in caplog.records]
+    assert f"{tmp_path / 'm.pt'}: {name}, averaged weights, cannot be read; took the weights as trained" in said
+
+
 @pytest.mark.parametrize("name", WRAPPERS)
 @pytest.mark.parametrize("layout", ["official", "improved", "lucidrains"])
 def test_state_dicts_are_unwrapped(layout, name, tmp_path):
@@ -133,6 +168,12 @@ def test_odd_keys_and_empty_wrappers_get_a_line(tmp_path):
         torch.save(content, tmp_path / "m.pt")
         with pytest.raises(InputError, match=str(tmp_path / "m.pt")):
             ddim.load(tmp_path / "m.pt", "cpu")
+
+
+def test_a_key_that_is_no_name_is_refused_by_it(net, tmp_path):
+    torch.save(net.state_dict() | {3: torch.ones(1)}, tmp_path / "m.pt")
+    with pytest.raises(InputError, match=r"m\.pt: its key 3 is no name of a parameter"):
+        ddim.load(tmp_path / "m.pt", "cpu", image_size=16)
 
 
 def pipeline(seed: int = 0):

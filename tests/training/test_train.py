@@ -210,6 +210,7 @@ def test_killed_and_resumed_is_as_if_unbroken(tmp_path: Path, ddim_cli, unbroken
     """SIGKILL at any moment; then the losses, and the model, are those of the run that nobody killed, bit for bit."""
     run, _ = killed(tmp_path, signal.SIGKILL)
     with open(run / "log.jsonl", "a") as log:
+        log.write('{"step": "3"}\n{"step": 3}\n{"step": 3, "loss": NaN}\n[]\n3\n')  # junk
         log.write('{"step": 99, "lo')  # a line cut short
     # The kill may have come late on a quick machine: then the run is beyond 30, and an unbroken one must go as far.
     steps = max(30, torch.load(run / "state" / "last.pt", weights_only=True)["step"] + 5)
@@ -258,6 +259,9 @@ def test_killed_before_the_first_save_starts_again(tmp_path: Path, ddim_cli, unb
 def test_resume_is_refused(tmp_path: Path, ddim_cli, unbroken: Path):
     refused(ddim_cli("train", "digits", "--out", "nothing", "--resume"), "nothing: holds no run to resume")
     assert not (tmp_path / "nothing").exists()
+    (tmp_path / "listed").mkdir()
+    (tmp_path / "listed" / "train.json").write_text('{"preset": []}')
+    refused(ddim_cli("train", "digits", "--out", "listed", "--resume"), "listed/train.json: not the settings of a run")
     resume = ("train", "digits", "--out", unbroken, "--resume")
     refused(ddim_cli(*resume, "--ema", "0.5"), "--ema 0.5 contradicts the run, which has 0.999")
     refused(ddim_cli(*resume, "--ch", "16"), "--ch 16 contradicts")
