@@ -102,7 +102,8 @@ def test_examples_are_valid_commands(verb: str):
         words = line.partition("#")[0].split()
         assert words[:2] == ["ddim", verb]
         if verb == "train":
-            options.parse(kind, "train", words[3:], module.filled(module.PRESETS[words[2]]))
+            named = words[2] in module.PRESETS
+            options.parse(kind, "train", words[2 + named :], module.filled(module.PRESETS["cifar10"]))
         else:
             options.parse(kind, verb, words[2:])
 

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from ddim import images as data
 from ddim.training import loop as train
 from ddim.training.new_model import build
-from ddim.training.settings import PRESETS
+from ddim.training.presets import PRESETS
 
 TINY = PRESETS["digits"].changed(ch=8, groups=4, mult=(1, 1), batch_size=16, steps=30, warmup=5, decay=False)
 OPTIONS = [

@@ -26,8 +26,8 @@ from ddim.plots.curves import loss_curve
 from ddim.system.files import appending, clean, folder, replacing
 from ddim.system.json import read_json, write_json
 from ddim.training.loop import State, rate
-from ddim.training.new_model import build
-from ddim.training.settings import PRESETS, Settings
+from ddim.training.presets import PRESETS
+from ddim.training.settings import Settings
 
 SHOWN = 16  # images on a sample sheet
 
@@ -38,13 +38,12 @@ class Run:
     def __init__(
         self,
         settings: Settings,
-        preset: str,
+        preset: str | None,
         out: Path,
-        device: torch.device,
+        model: Model,
         classes: tuple[str, ...] | None = None,
     ):
-        self.settings, self.preset, self.out, self.classes = settings, preset, out, classes
-        self.model = build(settings, classes).to(device)
+        self.settings, self.preset, self.out, self.classes, self.model = settings, preset, out, classes, model
         self.state = State.new(settings.optimiser, self.model.network)
         self.record: dict = {}  # what train.json holds besides: the images' content, changes at resumes
         self.losses: list[Tensor] = []  # of the latest steps, still on their device
@@ -64,6 +63,8 @@ class Run:
         """Make the folder and write down the settings. content: names what the images are, see `content_of`."""
         clean(folder(self.out))  # of a run that was killed before it had settings
         self.record = {"content": content} | ({"classes": self.classes} if self.classes else {})
+        if self.settings.network.init:
+            self.save()  # a resume needs nothing but the run folder
         self.write_settings()
 
     def resume(self, content: str, main: bool = True, changes: dict | None = None) -> None:
@@ -108,6 +109,7 @@ class Run:
             steps=step,
             images=step * o.batch_size,
             averaged=True,
+            notes={"init": init} if (init := self.settings.network.init) else {},
         )
         return replace(self.model, network=self.state.average.module.eval(), facts=facts)
 
@@ -196,17 +198,18 @@ def _step_of(line: str) -> float:
         return math.inf
 
 
-def stored(out: Path) -> tuple[str, Settings]:
+def stored(out: Path) -> tuple[str | None, Settings]:
     """The preset and the settings that the run in `out` was begun with. Raises InputError."""
     if not (out / "train.json").exists():
         raise InputError(f"{out}: holds no run to resume; leave --resume out to start one")
     kept = read_json(out / "train.json")
     preset = kept.pop("preset", None)
-    if preset not in PRESETS:
+    if preset is not None and preset not in PRESETS:
         raise InputError(f"{out / 'train.json'}: not the settings of a run (its preset is {preset!r})")
     known = Settings().flat()
     try:
-        settings = PRESETS[preset].changed(**{name: value for name, value in kept.items() if name in known})
+        base = PRESETS[preset] if preset else Settings()
+        settings = base.changed(**{name: value for name, value in kept.items() if name in known})
         settings.check()
     except (TypeError, ValueError) as error:
         raise InputError(f"{out / 'train.json'}: not the settings of a run ({error})") from None

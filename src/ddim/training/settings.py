@@ -1,5 +1,5 @@
-"""The settings of a training run, in groups that check themselves, and the presets. Every field is an option of
-`ddim train`. Nothing here imports torch.
+"""The settings of a training run, in groups that check themselves. Every field is an option of `ddim train`. Nothing
+here imports torch.
 """
 
 import math
@@ -76,6 +76,9 @@ class Data(Group):
 class Network(Group):
     """The U-Net."""
 
+    init: str = ""
+    """Begin with a model that ddim opens (a bundled name, a folder, a file, a Hub id), and with its network and noise
+    levels, instead of random weights."""
     ch: int = count(128, high=4096)
     """Width of the U-Net at full resolution."""
     mult: tuple[int, ...] = (1, 2, 2, 2)
@@ -191,52 +194,3 @@ class Settings:
                 f"{option(name)} {changes[name]} contradicts the run, which has {self.flat()[name]}; leave it out"
             )
         return changes
-
-
-def preset(**settings: Any) -> Settings:
-    return Settings().changed(**settings)
-
-
-PRESETS = {
-    "digits": preset(
-        data="digits",
-        size=8,
-        channels=1,
-        flip=False,
-        ch=16,
-        mult=(2, 3),
-        attention=(),
-        layers=1,
-        groups=16,
-        dropout=0.0,
-        precision="fp32",  # so small a network gains nothing from bf16
-        steps=2500,
-        lr=2e-3,
-        warmup=200,
-        decay=True,
-        ema=0.999,
-        log_every=1,
-        sample_every=500,
-        save_every=500,
-    ),
-    "cifar10": preset(data="uoft-cs/cifar10"),
-    "celeba": preset(size=64, mult=(1, 2, 2, 2, 4), steps=500_000),
-    # 96 = 2·48 = 4·24 = 8·12: no 16×16, so the attention sits at the nearest resolution that there is.
-    "stl10": preset(size=96, mult=(1, 2, 2, 2, 4), attention=(12,), steps=500_000),
-    "bedroom": preset(
-        size=256,
-        mult=(1, 1, 2, 2, 4, 4),
-        dropout=0.0,
-        steps=2_400_000,
-        batch_size=64,
-        lr=2e-5,
-    ),
-    "church": preset(
-        size=256,
-        mult=(1, 1, 2, 2, 4, 4),
-        dropout=0.0,
-        steps=4_400_000,
-        batch_size=64,
-        lr=2e-5,
-    ),
-}
