@@ -25,7 +25,6 @@ def accelerate(settings: Settings, device: str | None):
     waits = InitProcessGroupKwargs(timeout=timedelta(minutes=30))  # for the process that decodes, or draws a sample
     accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=kind == "cpu", kwargs_handlers=[waits])
     os.environ.pop("ACCELERATE_TORCH_DEVICE", None)
-    check_shares(o, accelerator)
     return accelerator
 
 
@@ -39,14 +38,14 @@ def check_shares(o: Optimiser, accelerator) -> None:
         )
 
 
-def agreed(loss: Tensor, said: Tensor, stopping: bool, accelerator) -> tuple[bool, Tensor, Tensor]:
-    """Whether to stop after this step, all processes at the same one, the mean of their losses, and who has said so.
+def agreed(loss: Tensor, mine: list[float], before: Tensor, accelerator) -> tuple[Tensor, Tensor, list[float]]:
+    """The mean of the losses of all processes; that of some other numbers that each has; and those to go by.
 
-    A process that is told to stop says so along with its loss. Whether one did is looked up a step later, when it has
-    been computed anyway, so that no step waits for the answer.
+    With several processes one goes by what they had agreed on after the step before (`before`), which has been computed
+    anyway: so no step waits for the answer, and all take the same turn at the same step.
     """
     if accelerator.num_processes == 1:
-        return stopping, loss, said
-    stop = bool(said > 0)
-    loss, said = accelerator.reduce(torch.stack([loss, torch.full_like(loss, float(stopping))]), "mean")
-    return stop, loss, said
+        return loss, before, mine
+    theirs = before.tolist()
+    mean = accelerator.reduce(torch.stack([loss, *(torch.full_like(loss, value) for value in mine)]), "mean")
+    return mean[0], mean[1:], theirs

@@ -7,6 +7,7 @@ from typing import Any
 
 from ddim.errors import InputError, choose
 from ddim.images.sources import absolute, located
+from ddim.system.json import read_json, write_json
 from ddim.training.presets import FINE_TUNING, PRESETS
 from ddim.training.run import stored
 from ddim.training.settings import Settings
@@ -42,6 +43,10 @@ def request(
         begun, before = stored(out)
         if preset not in (None, begun):
             raise InputError(f"{out}: was begun with {f'preset {begun}' if begun else 'no preset'}, not {preset}")
+        if (said := read_json(out / "train.json").get("unplanned")) is not None:  # stopped before its first step
+            now = with_places(before.changed(**changes))
+            now.check()
+            return Request(begun, now, out, False, frozenset(said) | frozenset(changes), {})
         now, before = with_places((settings or before).changed(**changes)), with_places(before)
         now.check()
         return Request(begun, now, out, True, frozenset(changes), before.check_resume(now))
@@ -54,14 +59,23 @@ def request(
     return Request(preset, now, out, False, frozenset(changes) | differing, {})
 
 
+def note_unplanned(ask: Request) -> None:
+    """Write down what is asked for, so that a stop before anything was chosen can be resumed like any other."""
+    record = {"preset": ask.preset, **ask.settings.flat(), "unplanned": sorted(ask.said)}
+    write_json(ask.out / "train.json", record)
+
+
 def base_of(preset: str | None, settings: Settings | None, changes: dict[str, Any]) -> Settings:
     """The settings that a training has unless it is said otherwise. Raises InputError where nothing says them."""
     if preset is not None:
         return PRESETS[preset]
     if changes.get("init") or (settings and settings.network.init):
         return FINE_TUNING
-    if settings is None:
-        raise InputError(f"name a preset, one of {', '.join(PRESETS)}; or a model to begin with, by --init")
+    if settings is None and not changes.get("time"):
+        raise InputError(
+            f"name a preset, one of {', '.join(PRESETS)}; or a --time, for which all is chosen; or a model to begin "
+            "with, by --init"
+        )
     return Settings()
 
 

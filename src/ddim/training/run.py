@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from PIL.Image import Image
 from torch import Tensor
 
 from ddim.checkpoints.saving import save
@@ -30,6 +29,8 @@ from ddim.training.presets import PRESETS
 from ddim.training.settings import Settings
 
 SHOWN = 16  # images on a sample sheet
+SHOW = 0.5  # seconds between losses on the progress bar
+RECENT = 50  # steps that they are the mean of, about
 
 
 class Run:
@@ -46,7 +47,10 @@ class Run:
         self.settings, self.preset, self.out, self.classes, self.model = settings, preset, out, classes, model
         self.state = State.new(settings.optimiser, self.model.network)
         self.record: dict = {}  # what train.json holds besides: the images' content, changes at resumes
+        self.finished = False  # by its steps, or its time
         self.losses: list[Tensor] = []  # of the latest steps, still on their device
+        self.recent, self.seen = 0.0, 0  # the mean loss lately, and of how many steps
+        self.unlogged, self.shown = 0, time.monotonic()  # steps since the last line of the log; when a loss was shown
 
     @property
     def saved(self) -> Path:
@@ -92,8 +96,6 @@ class Run:
         if changes:
             self.record["changes"] = [*self.record.get("changes", []), {"step": self.state.step, **changes}]
         self.write_settings()
-        if self.state.step >= self.settings.optimiser.steps:
-            self.save()  # no step is left that would: a kill after the last state leaves the model of an older one
 
     def kept(self) -> int:
         """The step of the last saved state, 0 where there is none."""
@@ -113,27 +115,31 @@ class Run:
         )
         return replace(self.model, network=self.state.average.module.eval(), facts=facts)
 
-    def due(self, every: str) -> bool:
+    def due(self, what: str) -> bool:
         """Whether something is due after the present step: it is the last one, or one in so many."""
         step = self.state.step
-        return step == self.settings.optimiser.steps or step % getattr(self.settings.logging, every) == 0
+        return (
+            self.finished or step == self.settings.optimiser.steps or step % getattr(self.settings.logging, what) == 0
+        )
 
-    def sampling(self) -> Iterator[Moment]:
+    def sampling(self, steps: int = 50) -> Iterator[Moment]:
         """The walk that makes samples of the averaged weights: of the classes in turn, up to 16 of them, or of none."""
-        times, seed = grid(self.model.abar, min(50, self.settings.noise.T)), self.settings.optimiser.seed
+        times, seed = grid(self.model.abar, min(steps, self.settings.noise.T)), self.settings.optimiser.seed
         if self.classes is None:
             return generate(self.averaged(), range(SHOWN), times, seed=seed)
         labels = in_turn(self.model, SHOWN)
         return generate(self.averaged(), range(len(labels)), times, seed=seed, label=labels)
 
-    def sheet(self, samples: Tensor) -> Image:
-        """What `sampling` ended with, (N, C, H, W), as one image; with classes a row each."""
-        if self.classes is None:
-            return sheets.grid(samples)
-        return sheets.by_class(samples, in_turn(self.model, SHOWN), self.classes)
+    def draw(self, samples: Tensor, path: Path | None) -> None:
+        """Write what `sampling` ended with, (N, C, H, W), as one image; with classes a row each."""
+        if path and self.classes is None:
+            sheets.save(sheets.grid(samples), path)
+        elif path:
+            sheets.save(sheets.by_class(samples, in_turn(self.model, SHOWN), self.classes), path)
 
     def save(self) -> None:
         """The state first, then the model: a kill in between loses neither. Then the curve of the losses."""
+        self.settle()
         self.state.save(self.saved)
         save(self.averaged(), self.out)
         if self.logged.exists() and self.logged.stat().st_size:
@@ -144,13 +150,16 @@ class Run:
 
         Returns a note for the progress bar, or None, and since when the next losses count.
         """
-        logging = self.due("log_every")
-        if not (logging or stop or self.due("save_every")):
+        self.unlogged += 1
+        now, logging = time.monotonic(), self.due("log_every")
+        if not (logging or stop or self.due("save_every") or now - self.shown > SHOW):
             return None, since
-        now, count = time.monotonic(), len(self.losses)
         self.settle()
-        note = f"loss {self.log((now - since) / count, write=main):.4f}" if logging else None
-        return note, now
+        self.shown = now
+        if logging:
+            self.log((now - since) / self.unlogged, write=main)
+            self.unlogged, since = 0, now
+        return f"loss {self.recent:.4f}", since
 
     def settle(self) -> None:
         """Take over the losses of the latest steps from their device. InputError where one is not finite."""
@@ -162,6 +171,9 @@ class Run:
             at = step - len(values) + 1 + bad[0]
             raise InputError(f"the loss became {values[bad[0]]} at step {at}: {kept}; try a smaller --lr")
         pending += values
+        for value in values:
+            self.seen += 1
+            self.recent += (value - self.recent) / min(self.seen, RECENT)
 
     def log(self, seconds: float, write: bool = True) -> float:
         """Append the mean of the losses since the last line, and return it. seconds: those of one step."""
@@ -169,7 +181,7 @@ class Run:
         line = {
             "step": step,
             "loss": sum(pending) / len(pending),
-            "lr": rate(self.settings.optimiser, step),
+            "lr": rate(self.settings.optimiser, step, self.state.course),
             "images_per_second": round(self.settings.optimiser.batch_size / seconds, 1),
         }
         pending.clear()

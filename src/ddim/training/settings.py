@@ -8,6 +8,7 @@ from typing import Any, Literal, get_type_hints
 
 from ddim.errors import InputError
 from ddim.system.json import checked
+from ddim.training.watch import seconds_of
 
 ANY = (-math.inf, math.inf)
 
@@ -121,6 +122,9 @@ class Optimiser(Group):
 
     steps: int = count(800_000, resume=True)
     """Optimiser steps."""
+    time: str = setting("", resume=True)
+    """End after so much time, such as 90s, 45m, 2h or 1h30m, all that belongs to it included. What is not said is
+    chosen for it; without a preset the network too."""
     batch_size: int = count(128, high=10**6)
     """Images a step, over all processes."""
     accumulate: int = count(1, resume=True)
@@ -142,6 +146,10 @@ class Optimiser(Group):
     compile: bool = setting(False, resume=True)
     """Compile the network first, on a GPU: a minute of waiting, then faster steps."""
 
+    def check(self) -> None:
+        super().check()
+        seconds_of(self.time)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Logging(Group):
@@ -153,6 +161,10 @@ class Logging(Group):
     """Steps between sample sheets."""
     save_every: int = count(5000, resume=True)
     """Steps between saved states."""
+    sample_minutes: float = setting(30, 0, 10**6, resume=True)
+    """Minutes between sample sheets, beside those by steps; the first one after two at most. 0 for none."""
+    save_minutes: float = setting(10, 0, 10**6, resume=True)
+    """Minutes between saved states, beside those by steps. 0 for none."""
 
 
 @dataclass(frozen=True, kw_only=True)

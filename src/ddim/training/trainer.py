@@ -15,18 +15,19 @@ from ddim.images.cache import load_numbered
 from ddim.images.image_set import ImageSet
 from ddim.images.labels import Labels
 from ddim.images.sources import find
-from ddim.plots import sheets
-from ddim.system.files import folder, held, writable
+from ddim.system.files import held, writable
 from ddim.system.messages import say, warn
-from ddim.system.processes import interruptible, watched
+from ddim.system.processes import watched
 from ddim.system.progress import progress as progress_bar
-from ddim.training.devices import accelerate, agreed
+from ddim.training.devices import accelerate, check_shares
 from ddim.training.fine_tuning import adopted, continued, prepared, source_of
-from ddim.training.loop import fit
 from ddim.training.new_model import build
+from ddim.training.planning import planned
 from ddim.training.request import Request, request, resuming
 from ddim.training.run import Run, content_of
 from ddim.training.settings import Settings
+from ddim.training.steps import continue_by, steps
+from ddim.training.watch import Clock, Watch, seconds_of
 
 
 @dataclass(frozen=True)
@@ -48,58 +49,66 @@ def train(
     settings: Settings | None = None,
     device: str | None = None,
     progress: bool = False,
+    clock: Clock = time.monotonic,
+    since: float | None = None,
     **changes: Any,
 ) -> Trained:
     """Train a model into the run folder `out`, by default runs/PRESET or runs/ and the name of the data, with the
-    settings of a preset, or those of fine-tuning where `init` names a model.
+    settings of a preset; with those of fine-tuning where `init` names a model; or with what is chosen for a `time`.
 
     data: the images, as `ddim train --data` names them; by default the preset's.  changes: other settings by name, such
     as `steps=1000, lr=1e-4, init="cifar10"`; `settings` replaces the preset's altogether.
+    clock: the seconds of now, for `time="2h"` and what is due by minutes.  since: when the time began, by default now.
     resume: continue the run in `out` with its own settings; those that a resume may change can be given.
     Ctrl-C and SIGTERM end it after the step, saved. Raises InputError: on settings, images or a disk that will not do,
     and on a loss that is not finite.
     """
     if data is not None and not isinstance(data, str | Path):
         raise InputError(f"data is the name of images, such as a folder's; got {shown(data)}")
+    watch = Watch(0, 0 if since is None else clock() - since, clock=clock)
     ask = request(data, out, preset, resume, settings, changes)
-    out = ask.out
-    begun_with = source_of(ask.settings, ask.said) if ask.settings.network.init and not ask.resume else None
-    if begun_with:
-        ask = replace(ask, settings=adopted(ask.settings, begun_with, ask.said))
+    watch.budget = seconds_of(ask.settings.optimiser.time)
+    ask, begun_with = beginning(ask)
     # Behind zero-initialised convolutions the first gradients are denormal, which costs a CPU forty times the time.
     # Threads inherit the setting, so it comes before any is started.
     torch.set_flush_denormal(True)
-    settings = ask.settings
-    d, o = settings.data, settings.optimiser
-    source = find(d.data, d.size, d.channels, d.skip_broken)
-    writable(out)
-    accelerator = accelerate(settings, device)
-    told = labels_for(source) if d.labels else None
-    classes = told.classes if told else None
-    run = Run(settings, ask.preset, out, model_for(ask, begun_with, classes).to(accelerator.device), classes)
-    main = accelerator.is_main_process
-    with watched(lambda: lost(run)), ExitStack() as stack:
-        images, labels = begin(run, source, told, accelerator, stack, ask.changes if ask.resume else None)
-        said = torch.zeros((), device=accelerator.device)  # above 0 once a process has said that it is to stop
-        stopping = stack.enter_context(interruptible(accelerator.num_processes == 1))
-        bar = progress_bar("training", o.steps, "image", run.state.step, show=progress and main, each=o.batch_size)
-        advance, since = stack.enter_context(bar), time.monotonic()
-        for loss in fit(settings, run.state, run.model.abar, images, accelerator, labels):
-            stop, loss, said = agreed(loss, said, bool(stopping), accelerator)
-            run.losses.append(loss)
-            note, since = run.write(since, stop, main)
-            advance(note=note)
-            if main and run.due("sample_every"):
-                with torch.no_grad():
-                    for moment in run.sampling():
-                        pass
-                sheets.save(run.sheet(moment.x), folder(out / "samples") / f"step-{run.state.step:07d}.png")
-            if main and (stop or run.due("save_every")):
-                run.save()
-            if stop:
-                break
-        accelerator.wait_for_everyone()  # a process that ended before would have the others ended by the launcher
-    return Trained(out, run.state.step, run.state.step >= o.steps, main, resuming(ask.preset, out))
+    source = images_of(ask.settings)
+    told = labels_for(source) if ask.settings.data.labels else None
+    writable(ask.out)
+    accelerator = accelerate(ask.settings, device)
+    main, runs = accelerator.is_main_process, []
+    with watched(lambda: lost(ask, runs)), ExitStack() as stack:
+        hold = lambda: stack.enter_context(held(ask.out)) if main else None  # noqa: E731
+        if timed := watch.budget > 0 and not ask.resume:
+            hold()
+            ask = planned(ask, source, begun_with, accelerator, watch)
+            source = images_of(ask.settings)
+        check_shares(ask.settings.optimiser, accelerator)
+        classes = told.classes if told else None
+        model = model_for(ask, begun_with, classes).to(accelerator.device)
+        run = Run(ask.settings, ask.preset, ask.out, model, classes)
+        runs.append(run)
+        if not timed:
+            hold()
+        images, labels = begin(run, source, told, accelerator, ask.changes if ask.resume else None)
+        if ask.resume:
+            continue_by(watch, run, ask.changes, main)
+        o, done = ask.settings.optimiser, run.state.step
+        bar = progress_bar("training", o.steps, "image", done, show=progress and main, each=o.batch_size)
+        for walk, path in steps(run, images, labels, accelerator, watch, stack.enter_context(bar)):
+            with torch.no_grad():  # a sheet is due
+                for moment in walk:
+                    pass
+            run.draw(moment.x, path)
+    return Trained(ask.out, run.state.step, run.finished, main, resuming(ask.preset, ask.out))
+
+
+def beginning(ask: Request) -> tuple[Request, Model | None]:
+    """The request with the settings of the model that the run begins with, and that model."""
+    if ask.resume or not ask.settings.network.init:
+        return ask, None
+    source = source_of(ask.settings, ask.said)
+    return replace(ask, settings=adopted(ask.settings, source, ask.said)), source
 
 
 def model_for(ask: Request, begun_with: Model | None, classes: tuple[str, ...] | None) -> Model:
@@ -107,6 +116,11 @@ def model_for(ask: Request, begun_with: Model | None, classes: tuple[str, ...] |
     if not ask.settings.network.init:
         return build(ask.settings, classes)
     return prepared(begun_with, ask.settings, classes) if begun_with else continued(ask.out, classes)
+
+
+def images_of(settings: Settings) -> ImageSet:
+    d = settings.data
+    return find(d.data, d.size, d.channels, d.skip_broken)
 
 
 def labels_for(source: ImageSet) -> Labels:
@@ -124,9 +138,9 @@ def labels_for(source: ImageSet) -> Labels:
     return found
 
 
-def begin(run: Run, source: ImageSet, told: Labels | None, accelerator, stack: ExitStack, changes: dict | None):
-    """Decode the images, hold the run folder, and begin the run in it; or, with changes, resume it. Returns the images
-    and, of those that are told, their labels (len(images),).
+def begin(run: Run, source: ImageSet, told: Labels | None, accelerator, changes: dict | None):
+    """Decode the images and begin the run; or, with changes, resume it. Returns the images and, of those that are told,
+    their labels (len(images),).
 
     Only the main process writes.
     """
@@ -134,7 +148,6 @@ def begin(run: Run, source: ImageSet, told: Labels | None, accelerator, stack: E
         images, numbers = load_numbered(source)
     labels = None if told is None else torch.from_numpy(told.numbers)[numbers]
     if accelerator.is_main_process:
-        stack.enter_context(held(run.out))
         parameters = sum(p.numel() for p in run.model.network.parameters())
         how = f"on {accelerator.device.type} in {'bf16' if accelerator.mixed_precision == 'bf16' else 'fp32'}"
         if source.ignored:
@@ -149,8 +162,8 @@ def begin(run: Run, source: ImageSet, told: Labels | None, accelerator, stack: E
     return images, labels
 
 
-def lost(run: Run) -> str:
-    """How to continue where a process was lost."""
-    if not (run.out / "train.json").exists():
+def lost(ask: Request, runs: list[Run]) -> str:
+    """How to continue where a process was lost. runs: the run, once it has begun."""
+    if not runs or not (ask.out / "train.json").exists():
         return " before the first step; start anew"
-    return f" at step {run.state.step}; continue from step {run.kept()} with: {resuming(run.preset, run.out)}"
+    return f" at step {runs[0].state.step}; continue from step {runs[0].kept()} with: {resuming(ask.preset, ask.out)}"

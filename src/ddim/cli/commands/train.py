@@ -1,5 +1,6 @@
 """ddim train: a run from a preset."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -7,17 +8,25 @@ from pathlib import Path
 from ddim.cli.options import parse
 from ddim.errors import InputError, choose
 from ddim.system.messages import say
-from ddim.training.presets import FINE_TUNING, PRESETS
+from ddim.training.presets import FINE_TUNING, PRESETS, REACHED
 from ddim.training.settings import Data, Logging, Network, NoiseLevels, Optimiser, Settings
 
 EXAMPLES = (
     "ddim train digits --out runs/first                   # two minutes on a laptop",
-    "ddim train cifar10 --data my-images/ --ch 32 --steps 20000 --out runs/mine",
+    "ddim train --data my-images/ --time 2h               # everything is chosen; the run is runs/my-images",
 )
-NEEDED = f"train needs a preset first, one of {', '.join(PRESETS)}; or --init MODEL, to begin with a model"
-USAGE = f"""usage: ddim train [PRESET] [--data …] [--init MODEL] [--out RUN] [--resume] [any setting of the preset]
+NEEDED = (
+    f"train needs a preset first, one of {', '.join(PRESETS)}; or a --time, such as 2h, for which all is chosen; "
+    "or --init MODEL, to begin with a model"
+)
+PRESETS_SHOWN = "\n".join(f"  {name:16}{text}" for name, text in REACHED.items())
+USAGE = f"""usage: ddim train --data IMAGES --time 2h [--resume] [any setting]
+       ddim train PRESET [--data IMAGES] [--time 2h] [--out RUN] [--resume] [any setting of the preset]
+       ddim train --init MODEL --data IMAGES [--time 2h] [--out RUN] [--resume] [any setting]
 
-PRESET is one of {", ".join(PRESETS)}; ddim train PRESET --help lists its settings. --init begins with a model.
+Without a preset, the network and all else is chosen for the time. --init begins with a model. PRESET is one of
+{PRESETS_SHOWN}
+ddim train PRESET --help lists its settings.
 
 examples:
   {EXAMPLES[0]}
@@ -57,6 +66,7 @@ def said(args: Sequence[str]) -> set[str]:
 
 
 def main(args: Sequence[str]) -> None:
+    began = time.monotonic()  # what is imported takes its time too
     name = args[0] if args and not args[0].startswith("-") else None
     if not args or (name is None and {"-h", "--help"} & set(args)):
         if not args:
@@ -64,15 +74,17 @@ def main(args: Sequence[str]) -> None:
         print(USAGE)
         return
     rest, given = args[name is not None :], said(args)
-    if name is None and not {"init"} & given and "--resume" not in args:
+    if name is None and not {"init", "time"} & given and "--resume" not in args:
         raise InputError(NEEDED)
-    base = choose("preset", name, PRESETS) if name else FINE_TUNING
+    if name in REACHED and {"-h", "--help"} & set(rest):
+        print(f"{name}: {REACHED[name]}\n")
+    base = choose("preset", name, PRESETS) if name else FINE_TUNING if "init" in given else Settings()
     options = parse(Train, f"train {name}" if name else "train", rest, filled(base))
     changes = {setting: value for setting, value in options.settings().flat().items() if setting in given}
     options.settings().check()
     from ddim.training.trainer import train
 
-    data, how = changes.pop("data", None), {"device": options.device, "progress": True}
+    data, how = changes.pop("data", None), {"device": options.device, "progress": True, "since": began}
     made = train(data, options.out, name, options.resume, **how, **changes)
     if made.main:  # one process speaks for all
         ended = f"model: {made.out}", f"sample it: ddim sample {made.out}"
