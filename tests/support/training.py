@@ -34,7 +34,7 @@ OPTIONS = [
 
 def losses(run: Path) -> list[tuple[int, float]]:
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [(line["step"], line["loss"]) for line in lines]
+    return [(line["step"], line["loss"]) for line in lines if "loss" in line]
 
 
 def fit(preset=TINY, steps: int = 5, pictures=None) -> tuple[list[float], train.State]:

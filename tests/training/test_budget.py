@@ -93,13 +93,20 @@ def test_the_course_of_a_short_training():
     rung = Rung(32, 16, 32)
     s = plan(rung, Speed(500.0, 1_120_000), Pictures(300, 40), 100.0, Settings())
     o, log = s.optimiser, s.logging
-    assert (o.batch_size, o.lr, o.warmup, o.decay) == (32, 8e-4, 78, True)
-    assert o.ema == pytest.approx(1 - 30 / 1562.5, abs=1e-4)  # over a thirtieth of 50,000 / 32 steps
+    assert (o.batch_size, o.lr, o.warmup, o.decay) == (16, 6e-4, 156, True)
+    assert o.ema == pytest.approx(1 - 30 / 3125, abs=1e-4)  # over a thirtieth of 50,000 / 16 steps
     assert s.network.dropout == 0.1  # each picture is seen 167 times
     assert (s.data.size, s.network.patch, s.network.mult, s.network.attention) == (32, 2, (1, 2, 2), (8,))
     assert (log.save_minutes, log.sample_minutes) == (0.5, 0.5)
     assert o.steps == 10**9
     s.check()
+
+
+def test_batches_leave_two_thousand_steps_where_they_can():
+    batches = {100: 8, 30_000: 8, 40_000: 16, 100_000: 32, 10**6: 64, 10**7: 128}
+    for images, batch in batches.items():
+        s = plan(Rung(32, 16, 64), Speed(images / 100, 10**6), CIFAR, 100.0, Settings())
+        assert s.optimiser.batch_size == batch
 
 
 def test_what_was_said_stays_and_batches_are_shared_out():

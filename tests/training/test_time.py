@@ -40,7 +40,8 @@ def state_of(run: Path) -> dict:
 
 
 def lines_of(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [line for line in lines if "loss" in line]
 
 
 @pytest.mark.parametrize("clock", [Ticking(0.2), Ticking(0.1, 30, 2.5)], ids=["even", "busy"])

@@ -9,10 +9,12 @@ from ddim.system.files import replacing
 
 
 def loss_curve(log: Path, path: Path) -> Path:
-    """The loss over the steps, from a run's log.jsonl: each line faint, their running mean strong."""
+    """The loss over the steps, from a run's log.jsonl: each line faint, their running mean strong; and, where there are
+    any, the losses of the averaged network on held-out images, and on training images, as dots."""
     from matplotlib.figure import Figure
 
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    every = [json.loads(line) for line in log.read_text().splitlines()]
+    lines, measured = [line for line in every if "loss" in line], [line for line in every if "held_out" in line]
     steps, losses = np.array([line["step"] for line in lines]), np.array([line["loss"] for line in lines])
     span = max(1, len(losses) // 50)
     total = np.cumsum(np.insert(losses, 0, 0.0))
@@ -20,6 +22,10 @@ def loss_curve(log: Path, path: Path) -> Path:
     axes = figure.subplots()
     axes.plot(steps, losses, color="tab:blue", alpha=0.3, linewidth=0.8, marker="o" if len(steps) < 20 else "")
     axes.plot(steps[span - 1 :], (total[span:] - total[:-span]) / span, color="tab:blue")
+    for name, colour in (("held_out", "tab:red"), ("seen", "black")) if measured else ():
+        at, values = [line["step"] for line in measured], [line[name] for line in measured]
+        axes.plot(at, values, ".-", color=colour, linewidth=0.8, label=name.replace("_", "-"))
+        axes.legend()
     axes.set(xlabel="step", ylabel="loss (mean squared error of ε)")
     if losses.max() > 3 * losses.min() > 0:
         axes.set_yscale("log")

@@ -11,6 +11,8 @@ from typing import Any
 from ddim.training.settings import Settings
 
 SIZES = (8, 16, 32, 64, 128, 256)
+STEPS = {8: 0, 16: 2000, 32: 2000, 64: 2000, 128: 20_000}  # that a training has at least, for a batch to be so large
+BATCHES = tuple(STEPS)
 IMAGES_A_PARAMETER = 1 / 20  # what a network has to see at least, at 32×32, for a wider one to be worth its time
 
 
@@ -109,15 +111,16 @@ def course(speed: Speed, pictures: Pictures, seconds: float, ch: int, batch: int
     """
     images = speed.images * seconds
     if batch is None:
-        batch = 32 if images < 64 * 1000 else 64 if images < 128 * 20_000 else 128
+        batch = max((b for b in BATCHES if images >= b * STEPS[b]), default=BATCHES[0])
         batch = max(shares, math.ceil(batch / shares) * shares)
     steps = max(1, images / batch)
     minutes = seconds / 60
     return {
         "batch_size": batch,
-        "lr": float(f"{min(8e-4 * math.sqrt(64 / ch * batch / 64), 2e-3):.1e}"),
+        "lr": float(f"{min(2e-3, max(6e-4, 8e-4 * math.sqrt(batch / ch))):.1e}"),
         "warmup": int(min(500, steps / 20)),
         "decay": True,
+        "held_out": 0.05,
         "ema": float(f"{1 - 1 / min(max(20, steps / 30), 10_000):.5f}"),
         "dropout": 0.1 if images > 100 * pictures.n else 0.0,
         "steps": 10**9,  # the time ends it

@@ -142,7 +142,7 @@ class Run:
         self.settle()
         self.state.save(self.saved)
         save(self.averaged(), self.out)
-        if self.logged.exists() and self.logged.stat().st_size:
+        if self.logged.exists() and '"loss"' in self.logged.read_text(encoding="utf-8"):
             loss_curve(self.logged, self.out / "loss.png")
 
     def write(self, since: float, stop: bool, main: bool) -> tuple[str | None, float]:

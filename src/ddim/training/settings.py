@@ -61,6 +61,8 @@ class Data(Group):
     skip_broken: bool = setting(False, resume=True)
     """Leave images out that cannot be read, instead of stopping."""
 
+    held_out: float = setting(0.0, 0, 0.5)
+    """Share of the images that is never trained on, 1,000 at most, but measured by; with --time it is 0.05."""
     labels: bool = False
     """Tell the network the class of each image, so that it can be sampled by class: of folders such as data/cat/, of a
     column label, or as a published archive has them."""

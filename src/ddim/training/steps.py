@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ddim.diffusion.walk import Moment
-from ddim.images.image_set import ImageSet
 from ddim.system.messages import say
 from ddim.system.processes import interruptible
 from ddim.training.devices import agreed
+from ddim.training.held_out import Divided
 from ddim.training.loop import fit, rate
+from ddim.training.measuring import Meter
 from ddim.training.run import Run
 from ddim.training.upkeep import Forecast, Upkeep
 from ddim.training.watch import Watch, in_words
@@ -21,20 +21,19 @@ from ddim.training.watch import Watch, in_words
 Sheet = tuple[Iterator[Moment], Path | None]
 
 
-def steps(
-    run: Run, images: Tensor | ImageSet, labels: Tensor | None, accelerator, watch: Watch, advance
-) -> Iterator[Sheet]:
+def steps(run: Run, parts: Divided, accelerator, watch: Watch, advance) -> Iterator[Sheet]:
     """Take the steps that are left, and do what is due along them.
 
     Yields, for each sheet that is due, the walk that makes its samples, and the file that it is to become; None for a
     trial. `run.finished` says at last whether there is nothing left to do.
     """
-    state, main, upkeep, o = run.state, accelerator.is_main_process, Upkeep(run, watch), run.settings.optimiser
+    state, main, o = run.state, accelerator.is_main_process, run.settings.optimiser
+    upkeep = Upkeep(run, watch, Meter(run, parts, watch, accelerator))
     with interruptible(accelerator.num_processes == 1) as interrupted:
         since, run.finished = time.monotonic(), watch.over() or state.step >= o.steps
         agreement = torch.tensor([0.0, 0.0, state.course], device=accelerator.device)
         forecast = Forecast(run, watch)
-        todo = () if run.finished else fit(run.settings, state, run.model.abar, images, accelerator, labels)
+        todo = () if run.finished else fit(run.settings, state, run.model.abar, parts.seen, accelerator, parts.labels)
         for loss in todo:
             watch.stepped()
             mine = [float(bool(interrupted)), float(watch.over()), watch.course()]

@@ -1,6 +1,7 @@
 """`train`: a run from settings, drawn and saved as it goes, stopped and resumed at any moment."""
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from ddim.system.processes import watched
 from ddim.system.progress import progress as progress_bar
 from ddim.training.devices import accelerate, check_shares
 from ddim.training.fine_tuning import adopted, continued, prepared, source_of
+from ddim.training.held_out import divided
+from ddim.training.measuring import report
 from ddim.training.new_model import build
 from ddim.training.planning import planned
 from ddim.training.request import Request, request, resuming
@@ -39,6 +42,7 @@ class Trained:
     finished: bool  # False where it was stopped before its last step
     main: bool = True  # whether this process speaks for all
     resume: str = ""  # the command that continues it
+    report: Sequence[str] = ()  # what it has reached, and whether more time would have helped, in lines
 
 
 def train(
@@ -60,8 +64,7 @@ def train(
     as `steps=1000, lr=1e-4, init="cifar10"`; `settings` replaces the preset's altogether.
     clock: the seconds of now, for `time="2h"` and what is due by minutes.  since: when the time began, by default now.
     resume: continue the run in `out` with its own settings; those that a resume may change can be given.
-    Ctrl-C and SIGTERM end it after the step, saved. Raises InputError: on settings, images or a disk that will not do,
-    and on a loss that is not finite.
+    Ctrl-C and SIGTERM end it after the step, saved. Raises InputError: on settings, images or a disk that will not do.
     """
     if data is not None and not isinstance(data, str | Path):
         raise InputError(f"data is the name of images, such as a folder's; got {shown(data)}")
@@ -93,14 +96,15 @@ def train(
         images, labels = begin(run, source, told, accelerator, ask.changes if ask.resume else None)
         if ask.resume:
             continue_by(watch, run, ask.changes, main)
-        o, done = ask.settings.optimiser, run.state.step
-        bar = progress_bar("training", o.steps, "image", done, show=progress and main, each=o.batch_size)
-        for walk, path in steps(run, images, labels, accelerator, watch, stack.enter_context(bar)):
+        o, show = ask.settings.optimiser, progress and main
+        bar = progress_bar("training", o.steps, "image", run.state.step, show, o.batch_size)
+        parts = divided(images, labels, ask.settings.data.held_out, o.seed)
+        for walk, path in steps(run, parts, accelerator, watch, stack.enter_context(bar)):
             with torch.no_grad():  # a sheet is due
                 for moment in walk:
                     pass
             run.draw(moment.x, path)
-    return Trained(ask.out, run.state.step, run.finished, main, resuming(ask.preset, ask.out))
+    return Trained(ask.out, run.state.step, run.finished, main, resuming(ask.preset, ask.out), report(run))
 
 
 def beginning(ask: Request) -> tuple[Request, Model | None]:

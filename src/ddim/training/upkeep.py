@@ -6,11 +6,13 @@ from pathlib import Path
 from ddim.diffusion.walk import Moment
 from ddim.system.files import folder
 from ddim.system.messages import warn
+from ddim.training.measuring import Meter
 from ddim.training.run import Run
 from ddim.training.watch import Timer, Watch, in_words
 
 FIRST = 2.0  # minutes to the first sheet, at most
 SHARE = 0.02  # of a run's time that one sheet may take
+MARGIN = 1.25  # of what the end takes, beyond what it took before
 MOST, LEAST = 50, 5  # steps of its walk
 LOOK = 5  # seconds of steps that a forecast is made from
 DAY = 86400
@@ -19,8 +21,8 @@ DAY = 86400
 class Upkeep:
     """The sheets and the states of a run; only the main process makes them."""
 
-    def __init__(self, run: Run, watch: Watch):
-        self.run, self.watch = run, watch
+    def __init__(self, run: Run, watch: Watch, meter: Meter):
+        self.run, self.watch, self.meter = run, watch, meter
         logging, minutes = run.settings.logging, watch.budget / 60
         self.sheet = Timer(logging.sample_minutes, min(FIRST, minutes / 3 or FIRST), watch.clock)
         self.state = Timer(logging.save_minutes, logging.save_minutes, watch.clock)
@@ -41,6 +43,7 @@ class Upkeep:
             self.walk = max(LEAST, min(MOST, int(SHARE * self.watch.budget / step)))
         start = clock()
         yield run.sampling(self.walk or MOST), folder(run.out / "samples") / f"step-{run.state.step:07d}.png"
+        self.meter.measure()
         self.spent("draw", start)
         self.sheet.done()
 
@@ -60,7 +63,7 @@ class Upkeep:
         """Note what something took: as long will it take at the end."""
         self.costs[what] = max(self.costs[what], self.watch.clock() - start)
         if all(self.costs.values()):
-            self.watch.reserve = 1.1 * sum(self.costs.values())
+            self.watch.reserve = MARGIN * sum(self.costs.values())
         self.watch.resumed()
 
 

@@ -88,6 +88,7 @@ def main(args: Sequence[str]) -> None:
     made = train(data, options.out, name, options.resume, **how, **changes)
     if made.main:  # one process speaks for all
         ended = f"model: {made.out}", f"sample it: ddim sample {made.out}"
+        say(*made.report)
         say(*ended if made.finished else (f"stopped, saved in {made.out}; continue with: {made.resume}",))
     if not made.finished:
         raise SystemExit(130)
