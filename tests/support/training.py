@@ -12,6 +12,9 @@ from ddim.training.new_model import build
 from ddim.training.presets import PRESETS
 
 TINY = PRESETS["digits"].changed(ch=8, groups=4, mult=(1, 1), batch_size=16, steps=30, warmup=5, decay=False)
+# A network that was said, for runs that end by a clock.
+TIMED = {"ch": 8, "groups": 4, "mult": (1, 1), "layers": 1, "attention": (), "size": 8, "channels": 1, "batch_size": 8}
+TIMED |= {"dropout": 0.0, "warmup": 2, "precision": "fp32", "device": "cpu", "patch": 1, "log_every": 1}
 OPTIONS = [
     "--ch",
     "8",

@@ -1,38 +1,20 @@
 """Runs that end by their time, by a clock that is given: on time, by the course of their learning rate, resumed."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from support.clocks import Ticking
 from support.command_line import environment, refused
-from support.training import losses
+from support.training import TIMED, losses
 
 import ddim
 from ddim.training.loop import rate
 from ddim.training.run import stored
-
-TINY = {"ch": 8, "groups": 4, "mult": (1, 1), "layers": 1, "attention": (), "size": 8, "channels": 1, "batch_size": 8}
-TINY |= {"dropout": 0.0, "warmup": 2, "precision": "fp32", "device": "cpu", "patch": 1, "log_every": 1}
-
-
-class Ticking:
-    """A clock by which each look takes `tick` seconds, and every `each`-th one `burst` more, as on a busy machine."""
-
-    def __init__(self, tick: float = 0.05, each: int = 10**9, burst: float = 0.0):
-        self.now, self.tick, self.each, self.burst, self.looks, self.at = 0.0, tick, each, burst, 0, None
-
-    def __call__(self) -> float:
-        self.looks += 1
-        self.now += self.tick + (self.burst if self.looks % self.each == 0 else 0)
-        if self.at is not None and self.now > self.at:
-            self.at = None
-            os.kill(os.getpid(), signal.SIGINT)
-        return self.now
 
 
 def state_of(run: Path) -> dict:
@@ -46,7 +28,7 @@ def lines_of(run: Path) -> list[dict]:
 
 @pytest.mark.parametrize("clock", [Ticking(0.2), Ticking(0.1, 30, 2.5)], ids=["even", "busy"])
 def test_a_run_ends_on_time_with_its_rate_at_0(clock: Ticking, tmp_path, alone):
-    made = ddim.train("digits", tmp_path / "run", time="100s", clock=clock, **TINY)
+    made = ddim.train("digits", tmp_path / "run", time="100s", clock=clock, **TIMED)
     assert made.finished
     assert abs(clock.now - 100) < 10
     lines = lines_of(made.out)
@@ -63,8 +45,8 @@ def test_a_run_ends_on_time_with_its_rate_at_0(clock: Ticking, tmp_path, alone):
 def test_a_stop_and_a_resume_go_on_where_they_were(tmp_path, alone):
     """Pauses do not count, and the first rate of the resume is the one that the state leads to."""
     clock = Ticking(0.2)
-    clock.at = 40.0
-    made = ddim.train("digits", tmp_path / "run", time="100s", clock=clock, **TINY)
+    clock.until = 40.0
+    made = ddim.train("digits", tmp_path / "run", time="100s", clock=clock, **TIMED)
     assert not made.finished
     state = state_of(made.out)
     assert 39 < state["seconds"] < 45
@@ -81,7 +63,7 @@ def test_a_stop_and_a_resume_go_on_where_they_were(tmp_path, alone):
 
 def test_more_time_at_a_resume_states_the_new_course(tmp_path, alone, capsys):
     clock = Ticking(0.2)
-    made = ddim.train("digits", tmp_path / "run", time="50s", clock=clock, **TINY)
+    made = ddim.train("digits", tmp_path / "run", time="50s", clock=clock, **TIMED)
     used = state_of(made.out)["seconds"]
     assert ddim.train(out=made.out, resume=True, clock=clock, device="cpu").step == made.step  # nothing is left
     capsys.readouterr()
@@ -100,7 +82,7 @@ def test_more_time_at_a_resume_states_the_new_course(tmp_path, alone, capsys):
 
 def test_a_stop_while_measuring_is_resumed_like_any_other(tmp_path, ddim_cli, alone):
     clock = Ticking(0.5)
-    clock.at = 4.0
+    clock.until = 4.0
     with pytest.raises(KeyboardInterrupt):
         ddim.train("digits", tmp_path / "run", time="3m", clock=clock, labels=True, device="cpu", seed=7)
     refused(ddim_cli("train", "--data", "digits", "--time", "3m", "--out", "run"), "already holds a run; pass --resume")
@@ -153,3 +135,14 @@ def test_times_that_cannot_be_are_refused(ddim_cli, tmp_path):
     refused(ddim_cli("train", "--data", "./nothing", "--time", "5m"), "./nothing: no such folder or file")
     refused(ddim_cli("train", "--data", "digits"), "train needs a preset first", "or a --time, such as 2h")
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_picture_that_cannot_be_read_leaves_no_run(ddim_cli, tmp_path):
+    (tmp_path / "mine").mkdir()
+    for k in range(3):
+        Image.new("RGB", (16, 16), (k, 0, 0)).save(tmp_path / "mine" / f"{k}.png")
+    (tmp_path / "mine" / "3.png").write_bytes(b"broken")
+    result = ddim_cli("train", "--data", "mine", "--time", "20s", "--device", "cpu")
+    assert result.returncode == 2
+    assert "mine/3.png: not a readable image" in result.stderr.splitlines()[-1]
+    assert not list((tmp_path / "runs").iterdir())

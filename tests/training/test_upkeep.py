@@ -1,12 +1,11 @@
 """What is due along a run by minutes, and what is said of one that would take days, by a clock that is given."""
 
-import os
-import signal
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
+from support.clocks import Ticking
 from support.training import losses
 
 import ddim
@@ -16,20 +15,6 @@ from ddim.training.new_model import unet_config
 from ddim.training.presets import PRESETS
 
 TINY = {"ch": 8, "groups": 4, "mult": (1, 1), "batch_size": 4, "warmup": 2, "device": "cpu", "preset": "digits"}
-
-
-class Ticking:
-    """A clock by which each look takes `tick` seconds; at `until` the process gets a Ctrl-C."""
-
-    def __init__(self, tick: float, until: float = 1e9):
-        self.now, self.tick, self.until = 0.0, tick, until
-
-    def __call__(self) -> float:
-        self.now += self.tick
-        if self.now > self.until:
-            self.until = 1e9
-            os.kill(os.getpid(), signal.SIGINT)
-        return self.now
 
 
 def sheets(run: Path) -> list[int]:

@@ -1,6 +1,7 @@
 """What is asked of a training: its settings, its run folder, and how it is continued."""
 
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,14 @@ def note_unplanned(ask: Request) -> None:
     """Write down what is asked for, so that a stop before anything was chosen can be resumed like any other."""
     record = {"preset": ask.preset, **ask.settings.flat(), "unplanned": sorted(ask.said)}
     write_json(ask.out / "train.json", record)
+
+
+def forget_unplanned(out: Path) -> None:
+    """Take back what `note_unplanned` wrote, where nothing has come of it: what was asked for cannot be done."""
+    if (out / "train.json").exists() and "unplanned" in read_json(out / "train.json"):
+        (out / "train.json").unlink()
+        with suppress(OSError):  # the folder holds something else
+            out.rmdir()
 
 
 def base_of(preset: str | None, settings: Settings | None, changes: dict[str, Any]) -> Settings:

@@ -48,6 +48,7 @@ class Run:
         self.state = State.new(settings.optimiser, self.model.network)
         self.record: dict = {}  # what train.json holds besides: the images' content, changes at resumes
         self.finished = False  # by its steps, or its time
+        self.samples = torch.empty(0)  # those drawn last
         self.losses: list[Tensor] = []  # of the latest steps, still on their device
         self.recent, self.seen = 0.0, 0  # the mean loss lately, and of how many steps
         self.unlogged, self.shown = 0, time.monotonic()  # steps since the last line of the log; when a loss was shown
@@ -122,16 +123,23 @@ class Run:
             self.finished or step == self.settings.optimiser.steps or step % getattr(self.settings.logging, what) == 0
         )
 
-    def sampling(self, steps: int = 50) -> Iterator[Moment]:
-        """The walk that makes samples of the averaged weights: of the classes in turn, up to 16 of them, or of none."""
-        times, seed = grid(self.model.abar, min(steps, self.settings.noise.T)), self.settings.optimiser.seed
+    def sampling(self, steps: int = 50, numbers: range = range(SHOWN)) -> Iterator[Moment]:
+        """The walk that makes samples of the averaged weights: of the classes in turn, up to 16 of them, or of none.
+
+        numbers: which of the seed; with classes, others than those of a sheet are of all classes in turn.
+        """
+        times, seed = grid(self.model.abar, min(steps, self.model.T)), self.settings.optimiser.seed
         if self.classes is None:
-            return generate(self.averaged(), range(SHOWN), times, seed=seed)
+            return generate(self.averaged(), numbers, times, seed=seed)
+        if numbers != range(SHOWN):
+            labels = torch.tensor([k % len(self.classes) for k in numbers])
+            return generate(self.averaged(), numbers, times, seed=seed, label=labels)
         labels = in_turn(self.model, SHOWN)
         return generate(self.averaged(), range(len(labels)), times, seed=seed, label=labels)
 
     def draw(self, samples: Tensor, path: Path | None) -> None:
-        """Write what `sampling` ended with, (N, C, H, W), as one image; with classes a row each."""
+        """Keep what `sampling` ended with, (N, C, H, W), and write it as one image; with classes a row each."""
+        self.samples = samples
         if path and self.classes is None:
             sheets.save(sheets.grid(samples), path)
         elif path:

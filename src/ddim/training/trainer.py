@@ -26,7 +26,7 @@ from ddim.training.held_out import divided
 from ddim.training.measuring import report
 from ddim.training.new_model import build
 from ddim.training.planning import planned
-from ddim.training.request import Request, request, resuming
+from ddim.training.request import Request, forget_unplanned, request, resuming
 from ddim.training.run import Run, content_of
 from ddim.training.settings import Settings
 from ddim.training.steps import continue_by, steps
@@ -81,9 +81,8 @@ def train(
     accelerator = accelerate(ask.settings, device)
     main, runs = accelerator.is_main_process, []
     with watched(lambda: lost(ask, runs)), ExitStack() as stack:
-        hold = lambda: stack.enter_context(held(ask.out)) if main else None  # noqa: E731
-        if timed := watch.budget > 0 and not ask.resume:
-            hold()
+        if watch.budget and not ask.resume:
+            hold(ask.out, stack, main)
             ask = planned(ask, source, begun_with, accelerator, watch)
             source = images_of(ask.settings)
         check_shares(ask.settings.optimiser, accelerator)
@@ -91,9 +90,7 @@ def train(
         model = model_for(ask, begun_with, classes).to(accelerator.device)
         run = Run(ask.settings, ask.preset, ask.out, model, classes)
         runs.append(run)
-        if not timed:
-            hold()
-        images, labels = begin(run, source, told, accelerator, ask.changes if ask.resume else None)
+        images, labels = begin(run, source, told, accelerator, stack, ask.changes if ask.resume else None)
         if ask.resume:
             continue_by(watch, run, ask.changes, main)
         o, show = ask.settings.optimiser, progress and main
@@ -142,14 +139,23 @@ def labels_for(source: ImageSet) -> Labels:
     return found
 
 
-def begin(run: Run, source: ImageSet, told: Labels | None, accelerator, changes: dict | None):
-    """Decode the images and begin the run; or, with changes, resume it. Returns the images and, of those that are told,
-    their labels (len(images),).
+def hold(out: Path, stack: ExitStack, main: bool) -> None:
+    """Hold the run folder, and leave it as it was where what was asked for cannot be done after all."""
+    if main:
+        stack.enter_context(held(out))
+        stack.push(lambda kind, *error: forget_unplanned(out) if kind is InputError else None)
+
+
+def begin(run: Run, source: ImageSet, told: Labels | None, accelerator, stack: ExitStack, changes: dict | None):
+    """Decode the images, hold the run folder, and begin the run in it; or, with changes, resume it. Returns the images
+    and, of those that are told, their labels (len(images),).
 
     Only the main process writes.
     """
     with accelerator.local_main_process_first():  # what it decodes, the others of the machine find in the cache
         images, numbers = load_numbered(source)
+    if not run.settings.optimiser.time or changes is not None:  # else it is held since before the measuring
+        hold(run.out, stack, accelerator.is_main_process)
     labels = None if told is None else torch.from_numpy(told.numbers)[numbers]
     if accelerator.is_main_process:
         parameters = sum(p.numel() for p in run.model.network.parameters())

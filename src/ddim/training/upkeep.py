@@ -11,7 +11,7 @@ from ddim.training.run import Run
 from ddim.training.watch import Timer, Watch, in_words
 
 FIRST = 2.0  # minutes to the first sheet, at most
-SHARE = 0.02  # of a run's time that one sheet may take
+SHARE = 0.01  # of a run's time that one sheet may take
 MARGIN = 1.25  # of what the end takes, beyond what it took before
 MOST, LEAST = 50, 5  # steps of its walk
 LOOK = 5  # seconds of steps that a forecast is made from
@@ -42,10 +42,15 @@ class Upkeep:
             step = max(1e-9, (clock() - start) / 2)
             self.walk = max(LEAST, min(MOST, int(SHARE * self.watch.budget / step)))
         start = clock()
-        yield run.sampling(self.walk or MOST), folder(run.out / "samples") / f"step-{run.state.step:07d}.png"
+        steps = min(self.walk or MOST, run.model.T)
+        yield run.sampling(steps), folder(run.out / "samples") / f"step-{run.state.step:07d}.png"
+        self.meter.evaluation = (clock() - start) / steps / len(run.samples)
         self.meter.measure()
         self.spent("draw", start)
+        self.costs["samples"] = self.meter.cost()
         self.sheet.done()
+        if run.finished and self.costs["samples"]:
+            yield from self.meter.samples()
 
     def save(self, last: bool) -> None:
         """Save the state where that is due. last: after this step there is none."""
@@ -62,7 +67,7 @@ class Upkeep:
     def spent(self, what: str, start: float) -> None:
         """Note what something took: as long will it take at the end."""
         self.costs[what] = max(self.costs[what], self.watch.clock() - start)
-        if all(self.costs.values()):
+        if self.costs["draw"] and self.costs["save"]:
             self.watch.reserve = MARGIN * sum(self.costs.values())
         self.watch.resumed()
 
