@@ -22,7 +22,7 @@ def checkout(text: str) -> Path:
 
 def preset(o: Namespace, name: str = "cifar10"):
     """The settings of a preset's network without dropout; of another width or size where `o` says so."""
-    from ddim.training.settings import PRESETS
+    from ddim.training.presets import PRESETS
 
     changes = {name: value for name in ("ch", "size") if (value := getattr(o, name, None))}
     return PRESETS[name].changed(dropout=0.0, **changes)

@@ -5,6 +5,7 @@ import os
 os.environ |= {"HF_HUB_OFFLINE": "1", "COLUMNS": "200", "OMP_NUM_THREADS": "1"}  # before what reads them is imported
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,17 @@ def ddim_process(tmp_path: Path):
         return subprocess.run(command(*args), **how | options)
 
     return run
+
+
+@pytest.fixture
+def alone(tmp_path, monkeypatch):
+    """One thread; what training changes for the whole process is put back."""
+    monkeypatch.setenv("DDIM_CACHE", str(tmp_path / "cache"))
+    precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+    torch.set_float32_matmul_precision(precision)
+    if state := sys.modules.get("accelerate.state"):
+        state.AcceleratorState._reset_state(reset_partial_state=True)

@@ -120,7 +120,7 @@ CALLS = {
         (lambda m, out: ddim.load(""), "MODEL is empty"),
         (lambda m, out: ddim.load("a" * 5000), "no such model"),
         (lambda m, out: ddim.train(np.zeros(3), out, "digits"), "data is the name of images, .* got ndarray"),
-        (lambda m, out: ddim.train("digits", out, None), "the preset is a name"),
+        (lambda m, out: ddim.train("digits", out, None), "name a preset, one of"),
         (lambda m, out: ddim.load(m), "a model is named by a text or a path; got Model"),
         (lambda m, out: ddim.load(None), "got None"),
         (lambda m, out: ddim.load("digits", imagesize=3), "unknown option 'imagesize': .* did you mean image_size"),

@@ -23,7 +23,7 @@ from ddim.evaluation import features, metrics
 from ddim.networks import acceleration
 from ddim.networks.unet import UNet, UNetConfig
 from ddim.system import machine
-from ddim.training import loop, new_model, settings, trainer
+from ddim.training import loop, new_model, presets, settings, trainer
 
 HOW = {"n": 4, "seed": 3, "batch_size": 4, "clip": False}  # whatever the default of clipping is
 
@@ -78,7 +78,7 @@ def weights_of(network: torch.nn.Module) -> dict:
     return {"tensors": len(weights), "named_sha256": named.hexdigest(), "bytes_sha256": plain.hexdigest(), "flat": flat}
 
 
-COLOUR = settings.preset(
+COLOUR = presets.preset(
     **{"data": "synthetic", "size": 16, "channels": 3, "flip": True},
     **{"ch": 16, "mult": (1, 2), "attention": (8,), "layers": 1, "patch": 1, "groups": 8, "dropout": 0.1},
     **{"steps": 20, "batch_size": 16, "accumulate": 2, "lr": 2e-3, "warmup": 5, "decay": True, "ema": 0.999},
@@ -107,7 +107,7 @@ def trained(chosen: settings.Settings, data: Tensor, steps: int = 20) -> dict:
 
 def training() -> dict:
     return {
-        "digits": trained(settings.PRESETS["digits"], digit_images()),
+        "digits": trained(presets.PRESETS["digits"], digit_images()),
         "colour": trained(COLOUR, synthetic_images()),
     }
 

@@ -9,7 +9,7 @@ from ddim.errors import InputError
 from ddim.networks.blocks import Upsample
 from ddim.networks.unet import UNet, UNetConfig
 from ddim.training.new_model import build, unet_config
-from ddim.training.settings import PRESETS
+from ddim.training.presets import PRESETS
 
 CONFIGS = {
     "cifar10": UNetConfig(),

@@ -34,20 +34,6 @@ def outside(section: str, known: dict, found: dict) -> list[str]:
     return lines
 
 
-@pytest.fixture
-def alone(tmp_path, monkeypatch):
-    """One thread; what training changes for the whole process is put back."""
-    monkeypatch.setenv("DDIM_CACHE", str(tmp_path / "cache"))
-    precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
-    torch.set_float32_matmul_precision(precision)
-    if state := sys.modules.get("accelerate.state"):
-        state.AcceleratorState._reset_state(reset_partial_state=True)
-
-
 @pytest.mark.parametrize("section", ["training", "samples", "encodings", "fid", "folder"])
 def test_golden_values_hold(section: str, alone):
     known = json.loads(golden.SMALL.read_text())[section]

@@ -26,7 +26,7 @@ from ddim.system.files import held
 from ddim.training import loop as train
 from ddim.training.loss import loss_of, randomness
 from ddim.training.new_model import build
-from ddim.training.settings import PRESETS
+from ddim.training.presets import PRESETS
 
 ABAR = schedule.linear()
 

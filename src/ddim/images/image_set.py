@@ -160,3 +160,23 @@ class ArrayImages(ImageSet):
 
     def __len__(self) -> int:
         return len(self.images)
+
+
+class Part(ImageSet):
+    """Some images of a set, by their numbers in it."""
+
+    def __init__(self, whole: ImageSet, numbers: np.ndarray):
+        super().__init__(whole.size, whole.channels, whole.skip_broken)
+        self.whole_set, self.numbers, self.crop = whole, numbers, whole.crop
+
+    def open(self, i: int) -> Image.Image:
+        return self.whole_set.open(int(self.numbers[i]))
+
+    def name(self, i: int) -> str:
+        return self.whole_set.name(int(self.numbers[i]))
+
+    def identity(self) -> str:
+        return ""  # it has no cache of its own
+
+    def __len__(self) -> int:
+        return len(self.numbers)

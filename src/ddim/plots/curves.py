@@ -1,29 +1,38 @@
 """Curves, by matplotlib."""
 
 import json
-import math
 from pathlib import Path
 
 import numpy as np
 
 from ddim.system.files import replacing
+from ddim.system.json import checked
+
+HELD_OUT = {"held_out": float, "seen": float, "held_out_by_level": tuple[float, ...], "n": int}
+KINDS = {"step": int, "loss": float, "samples": dict, **HELD_OUT}
 
 
 def entry(line: str) -> dict | None:
-    """A line of a run's log.jsonl, with a whole `step` and a number `loss`; None where it holds anything else."""
+    """A line of a run's log.jsonl: a `step`, and a `loss`, or what was measured of held-out images or of samples; None
+    where it holds anything else, as one that a kill cut short.
+    """
     try:
         found = json.loads(line)
-    except (ValueError, RecursionError):
+        checked(found, KINDS)
+        some = {"loss", "samples"} & found.keys() or HELD_OUT.keys() <= found.keys()
+        return found if "step" in found and some else None
+    except (ValueError, RecursionError, AttributeError, TypeError):
         return None
-    whole = isinstance(found, dict) and type(found.get("step")) is int and type(found.get("loss")) in (int, float)
-    return found if whole and math.isfinite(found["loss"]) else None
 
 
 def loss_curve(log: Path, path: Path) -> Path:
-    """The loss over the steps, from a run's log.jsonl: each line faint, their running mean strong."""
+    """The loss over the steps, from a run's log.jsonl: each line faint, their running mean strong; and, where there are
+    any, the losses of the averaged network on held-out images, and on training images, as dots."""
     from matplotlib.figure import Figure
 
-    lines = [found for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if (found := entry(line))]
+    text = log.read_text(encoding="utf-8", errors="replace")
+    every = [found for line in text.splitlines() if (found := entry(line))]
+    lines, measured = [line for line in every if "loss" in line], [line for line in every if "held_out" in line]
     if not lines:
         return path
     steps, losses = np.array([line["step"] for line in lines]), np.array([line["loss"] for line in lines])
@@ -33,6 +42,10 @@ def loss_curve(log: Path, path: Path) -> Path:
     axes = figure.subplots()
     axes.plot(steps, losses, color="tab:blue", alpha=0.3, linewidth=0.8, marker="o" if len(steps) < 20 else "")
     axes.plot(steps[span - 1 :], (total[span:] - total[:-span]) / span, color="tab:blue")
+    for name, colour in (("held_out", "tab:red"), ("seen", "black")) if measured else ():
+        at, values = [line["step"] for line in measured], [line[name] for line in measured]
+        axes.plot(at, values, ".-", color=colour, linewidth=0.8, label=name.replace("_", "-"))
+        axes.legend()
     axes.set(xlabel="step", ylabel="loss (mean squared error of ε)")
     if losses.max() > 3 * losses.min() > 0:
         axes.set_yscale("log")

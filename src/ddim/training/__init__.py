@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 from ddim.lazy import exports
 
 if TYPE_CHECKING:
-    from ddim.training.settings import PRESETS, Settings
+    from ddim.training.presets import PRESETS
+    from ddim.training.settings import Settings
     from ddim.training.trainer import Trained, train
 
-_HOMES = {"PRESETS": "settings", "Settings": "settings", "Trained": "trainer", "train": "trainer"}
+_HOMES = {"PRESETS": "presets", "Settings": "settings", "Trained": "trainer", "train": "trainer"}
 
 __all__ = list(_HOMES)
 __getattr__, __dir__ = exports(__name__, _HOMES)

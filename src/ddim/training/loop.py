@@ -30,22 +30,34 @@ def ema(decay: float):
     return update
 
 
-def rate(o: Optimiser, step: int) -> float:
-    """The learning rate of a step, counted from 1: a linear rise, then level, or down half a cosine to 0."""
+def rate(o: Optimiser, step: int, course: float = 0.0) -> float:
+    """The learning rate of a step, counted from 1: a linear rise, then level, or down half a cosine to 0.
+
+    course: how far a run is that ends by its time, from 0 to 1: what it falls by.
+    """
     rise = min(1.0, step / max(o.warmup, 1))
-    fall = 0.5 * (1 + math.cos(math.pi * (step - 1) / o.steps)) if o.decay else 1.0
+    fall = 0.5 * (1 + math.cos(math.pi * (course if o.time else (step - 1) / o.steps))) if o.decay else 1.0
     return o.lr * rise * fall
+
+
+KEPT = ("step", "pending", "seconds", "reserve", "course")  # of a state, beside its weights
 
 
 @dataclass
 class State:
-    """Everything a run needs to go on: step `step` has been taken; `pending` losses await the next line of the log."""
+    """Everything a run needs to go on: step `step` has been taken; `pending` losses await the next line of the log.
+
+    Of a run that ends by its time: the seconds used, those that its end takes, and how far it is, from 0 to 1.
+    """
 
     network: nn.Module
     average: AveragedModel
     optimizer: torch.optim.Optimizer
     step: int = 0
     pending: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    reserve: float = 0.0
+    course: float = 0.0
 
     @classmethod
     def new(cls, o: Optimiser, network: nn.Module) -> "State":
@@ -57,7 +69,7 @@ class State:
         parts = {name: getattr(self, name).state_dict() for name in ("network", "average", "optimizer")}
         folder(path.parent)
         with replacing(path) as part, open(part, "wb") as file:
-            torch.save({"step": self.step, "pending": self.pending, **parts}, file)
+            torch.save({**{name: getattr(self, name) for name in KEPT}, **parts}, file)
 
     def restore(self, path: Path) -> None:
         """Take over a saved state. Raises InputError where the file is not whole."""
@@ -65,7 +77,8 @@ class State:
             content = torch.load(path, map_location="cpu", weights_only=True)
             for name in ("network", "average", "optimizer"):
                 getattr(self, name).load_state_dict(content[name])
-            self.step, self.pending = content["step"], content["pending"]
+            for name in KEPT:
+                setattr(self, name, content.get(name, getattr(self, name)))
         except Exception as error:  # torch.load raises whatever the broken archive provokes
             raise InputError(
                 f"{path}: truncated, or not the state of this run; start anew with another --out"
@@ -110,7 +123,7 @@ def fit(
         if settings.network.dropout:
             torch.manual_seed(o.seed * 2**32 + step * accelerator.num_processes + accelerator.process_index)
         for group in optimizer.param_groups:
-            group["lr"] = rate(o, step)
+            group["lr"] = rate(o, step, state.course)
         loss = torch.zeros((), device=accelerator.device)
         # In equal parts, one after another in memory. The processes exchange the gradients once, with the last part's.
         parts = zip(*(value.chunk(o.accumulate) for value in told), strict=True)

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from PIL.Image import Image
 from torch import Tensor
 
 from ddim.checkpoints.saving import save
@@ -26,10 +25,12 @@ from ddim.plots.curves import entry, loss_curve
 from ddim.system.files import appending, clean, folder, replacing
 from ddim.system.json import read_json, write_json
 from ddim.training.loop import State, rate
-from ddim.training.new_model import build
-from ddim.training.settings import PRESETS, Settings
+from ddim.training.presets import PRESETS
+from ddim.training.settings import Settings
 
 SHOWN = 16  # images on a sample sheet
+SHOW = 0.5  # seconds between losses on the progress bar
+RECENT = 50  # steps that they are the mean of, about
 
 
 class Run:
@@ -38,16 +39,19 @@ class Run:
     def __init__(
         self,
         settings: Settings,
-        preset: str,
+        preset: str | None,
         out: Path,
-        device: torch.device,
+        model: Model,
         classes: tuple[str, ...] | None = None,
     ):
-        self.settings, self.preset, self.out, self.classes = settings, preset, out, classes
-        self.model = build(settings, classes).to(device)
+        self.settings, self.preset, self.out, self.classes, self.model = settings, preset, out, classes, model
         self.state = State.new(settings.optimiser, self.model.network)
         self.record: dict = {}  # what train.json holds besides: the images' content, changes at resumes
+        self.finished = False  # by its steps, or its time
+        self.samples = torch.empty(0)  # those drawn last
         self.losses: list[Tensor] = []  # of the latest steps, still on their device
+        self.recent, self.seen = 0.0, 0  # the mean loss lately, and of how many steps
+        self.unlogged, self.shown = 0, time.monotonic()  # steps since the last line of the log; when a loss was shown
 
     @property
     def saved(self) -> Path:
@@ -64,6 +68,8 @@ class Run:
         """Make the folder and write down the settings. content: names what the images are, see `content_of`."""
         clean(folder(self.out))  # of a run that was killed before it had settings
         self.record = {"content": content} | ({"classes": self.classes} if self.classes else {})
+        if self.settings.network.init:
+            self.save()  # a resume needs nothing but the run folder
         self.write_settings()
 
     def resume(self, content: str, main: bool = True, changes: dict | None = None) -> None:
@@ -91,8 +97,6 @@ class Run:
         if changes:
             self.record["changes"] = [*self.record.get("changes", []), {"step": self.state.step, **changes}]
         self.write_settings()
-        if self.state.step >= self.settings.optimiser.steps:
-            self.save()  # no step is left that would: a kill after the last state leaves the model of an older one
 
     def kept(self) -> int:
         """The step of the last saved state, 0 where there is none."""
@@ -108,33 +112,45 @@ class Run:
             steps=step,
             images=step * o.batch_size,
             averaged=True,
+            notes={"init": init} if (init := self.settings.network.init) else {},
         )
         return replace(self.model, network=self.state.average.module.eval(), facts=facts)
 
-    def due(self, every: str) -> bool:
+    def due(self, what: str) -> bool:
         """Whether something is due after the present step: it is the last one, or one in so many."""
         step = self.state.step
-        return step == self.settings.optimiser.steps or step % getattr(self.settings.logging, every) == 0
+        return (
+            self.finished or step == self.settings.optimiser.steps or step % getattr(self.settings.logging, what) == 0
+        )
 
-    def sampling(self) -> Iterator[Moment]:
-        """The walk that makes samples of the averaged weights: of the classes in turn, up to 16 of them, or of none."""
-        times, seed = grid(self.model.abar, min(50, self.settings.noise.T)), self.settings.optimiser.seed
+    def sampling(self, steps: int = 50, numbers: range = range(SHOWN)) -> Iterator[Moment]:
+        """The walk that makes samples of the averaged weights: of the classes in turn, up to 16 of them, or of none.
+
+        numbers: which of the seed; with classes, others than those of a sheet are of all classes in turn.
+        """
+        times, seed = grid(self.model.abar, min(steps, self.model.T)), self.settings.optimiser.seed
         if self.classes is None:
-            return generate(self.averaged(), range(SHOWN), times, seed=seed)
+            return generate(self.averaged(), numbers, times, seed=seed)
+        if numbers != range(SHOWN):
+            labels = torch.tensor([k % len(self.classes) for k in numbers])
+            return generate(self.averaged(), numbers, times, seed=seed, label=labels)
         labels = in_turn(self.model, SHOWN)
         return generate(self.averaged(), range(len(labels)), times, seed=seed, label=labels)
 
-    def sheet(self, samples: Tensor) -> Image:
-        """What `sampling` ended with, (N, C, H, W), as one image; with classes a row each."""
-        if self.classes is None:
-            return sheets.grid(samples)
-        return sheets.by_class(samples, in_turn(self.model, SHOWN), self.classes)
+    def draw(self, samples: Tensor, path: Path | None) -> None:
+        """Keep what `sampling` ended with, (N, C, H, W), and write it as one image; with classes a row each."""
+        self.samples = samples
+        if path and self.classes is None:
+            sheets.save(sheets.grid(samples), path)
+        elif path:
+            sheets.save(sheets.by_class(samples, in_turn(self.model, SHOWN), self.classes), path)
 
     def save(self) -> None:
         """The state first, then the model: a kill in between loses neither. Then the curve of the losses."""
+        self.settle()
         self.state.save(self.saved)
         save(self.averaged(), self.out)
-        if self.logged.exists() and self.logged.stat().st_size:
+        if self.logged.exists() and '"loss"' in self.logged.read_text(encoding="utf-8"):
             loss_curve(self.logged, self.out / "loss.png")
 
     def write(self, since: float, stop: bool, main: bool) -> tuple[str | None, float]:
@@ -142,13 +158,16 @@ class Run:
 
         Returns a note for the progress bar, or None, and since when the next losses count.
         """
-        logging = self.due("log_every")
-        if not (logging or stop or self.due("save_every")):
+        self.unlogged += 1
+        now, logging = time.monotonic(), self.due("log_every")
+        if not (logging or stop or self.due("save_every") or now - self.shown > SHOW):
             return None, since
-        now, count = time.monotonic(), len(self.losses)
         self.settle()
-        note = f"loss {self.log((now - since) / count, write=main):.4f}" if logging else None
-        return note, now
+        self.shown = now
+        if logging:
+            self.log((now - since) / self.unlogged, write=main)
+            self.unlogged, since = 0, now
+        return f"loss {self.recent:.4f}", since
 
     def settle(self) -> None:
         """Take over the losses of the latest steps from their device. InputError where one is not finite."""
@@ -160,6 +179,9 @@ class Run:
             at = step - len(values) + 1 + bad[0]
             raise InputError(f"the loss became {values[bad[0]]} at step {at}: {kept}; try a smaller --lr")
         pending += values
+        for value in values:
+            self.seen += 1
+            self.recent += (value - self.recent) / min(self.seen, RECENT)
 
     def log(self, seconds: float, write: bool = True) -> float:
         """Append the mean of the losses since the last line, and return it. seconds: those of one step."""
@@ -167,7 +189,7 @@ class Run:
         line = {
             "step": step,
             "loss": sum(pending) / len(pending),
-            "lr": rate(self.settings.optimiser, step),
+            "lr": rate(self.settings.optimiser, step, self.state.course),
             "images_per_second": round(self.settings.optimiser.batch_size / seconds, 1),
         }
         pending.clear()
@@ -194,17 +216,18 @@ def _step_of(line: str) -> float:
     return found["step"] if found else math.inf
 
 
-def stored(out: Path) -> tuple[str, Settings]:
+def stored(out: Path) -> tuple[str | None, Settings]:
     """The preset and the settings that the run in `out` was begun with. Raises InputError."""
     if not (out / "train.json").exists():
         raise InputError(f"{out}: holds no run to resume; leave --resume out to start one")
     kept = read_json(out / "train.json")
     preset = kept.pop("preset", None)
-    if not isinstance(preset, str) or preset not in PRESETS:
+    if preset is not None and (not isinstance(preset, str) or preset not in PRESETS):
         raise InputError(f"{out / 'train.json'}: not the settings of a run (its preset is {preset!r})")
     known = Settings().flat()
     try:
-        settings = PRESETS[preset].changed(**{name: value for name, value in kept.items() if name in known})
+        base = PRESETS[preset] if preset else Settings()
+        settings = base.changed(**{name: value for name, value in kept.items() if name in known})
         settings.check()
     except (TypeError, ValueError) as error:
         raise InputError(f"{out / 'train.json'}: not the settings of a run ({error})") from None

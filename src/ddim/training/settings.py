@@ -1,5 +1,5 @@
-"""The settings of a training run, in groups that check themselves, and the presets. Every field is an option of
-`ddim train`. Nothing here imports torch.
+"""The settings of a training run, in groups that check themselves. Every field is an option of `ddim train`. Nothing
+here imports torch.
 """
 
 import math
@@ -8,6 +8,7 @@ from typing import Any, Literal, get_type_hints
 
 from ddim.errors import InputError
 from ddim.system.json import checked
+from ddim.training.watch import seconds_of
 
 ANY = (-math.inf, math.inf)
 
@@ -60,6 +61,8 @@ class Data(Group):
     skip_broken: bool = setting(False, resume=True)
     """Leave images out that cannot be read, instead of stopping."""
 
+    held_out: float = setting(0.0, 0, 0.5)
+    """Share of the images that is never trained on, 1,000 at most, but measured by; with --time it is 0.05."""
     labels: bool = False
     """Tell the network the class of each image, so that it can be sampled by class: of folders such as data/cat/, of a
     column label, or as a published archive has them."""
@@ -76,6 +79,9 @@ class Data(Group):
 class Network(Group):
     """The U-Net."""
 
+    init: str = ""
+    """Begin with a model that ddim opens (a bundled name, a folder, a file, a Hub id), and with its network and noise
+    levels, instead of random weights."""
     ch: int = count(128, high=4096)
     """Width of the U-Net at full resolution."""
     mult: tuple[int, ...] = (1, 2, 2, 2)
@@ -118,6 +124,9 @@ class Optimiser(Group):
 
     steps: int = count(800_000, resume=True)
     """Optimiser steps."""
+    time: str = setting("", resume=True)
+    """End after so much time, such as 90s, 45m, 2h or 1h30m, all that belongs to it included. What is not said is
+    chosen for it; without a preset the network too."""
     batch_size: int = count(128, high=10**6)
     """Images a step, over all processes."""
     accumulate: int = count(1, resume=True)
@@ -139,6 +148,10 @@ class Optimiser(Group):
     compile: bool = setting(False, resume=True)
     """Compile the network first, on a GPU: a minute of waiting, then faster steps."""
 
+    def check(self) -> None:
+        super().check()
+        seconds_of(self.time)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Logging(Group):
@@ -150,6 +163,10 @@ class Logging(Group):
     """Steps between sample sheets."""
     save_every: int = count(5000, resume=True)
     """Steps between saved states."""
+    sample_minutes: float = setting(30, 0, 10**6, resume=True)
+    """Minutes between sample sheets, beside those by steps; the first one after two at most. 0 for none."""
+    save_minutes: float = setting(10, 0, 10**6, resume=True)
+    """Minutes between saved states, beside those by steps. 0 for none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,52 +208,3 @@ class Settings:
                 f"{option(name)} {changes[name]} contradicts the run, which has {self.flat()[name]}; leave it out"
             )
         return changes
-
-
-def preset(**settings: Any) -> Settings:
-    return Settings().changed(**settings)
-
-
-PRESETS = {
-    "digits": preset(
-        data="digits",
-        size=8,
-        channels=1,
-        flip=False,
-        ch=16,
-        mult=(2, 3),
-        attention=(),
-        layers=1,
-        groups=16,
-        dropout=0.0,
-        precision="fp32",  # so small a network gains nothing from bf16
-        steps=2500,
-        lr=2e-3,
-        warmup=200,
-        decay=True,
-        ema=0.999,
-        log_every=1,
-        sample_every=500,
-        save_every=500,
-    ),
-    "cifar10": preset(data="uoft-cs/cifar10"),
-    "celeba": preset(size=64, mult=(1, 2, 2, 2, 4), steps=500_000),
-    # 96 = 2·48 = 4·24 = 8·12: no 16×16, so the attention sits at the nearest resolution that there is.
-    "stl10": preset(size=96, mult=(1, 2, 2, 2, 4), attention=(12,), steps=500_000),
-    "bedroom": preset(
-        size=256,
-        mult=(1, 1, 2, 2, 4, 4),
-        dropout=0.0,
-        steps=2_400_000,
-        batch_size=64,
-        lr=2e-5,
-    ),
-    "church": preset(
-        size=256,
-        mult=(1, 1, 2, 2, 4, 4),
-        dropout=0.0,
-        steps=4_400_000,
-        batch_size=64,
-        lr=2e-5,
-    ),
-}

@@ -1,32 +1,36 @@
 """`train`: a run from settings, drawn and saved as it goes, stopped and resumed at any moment."""
 
-import os
-import shlex
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from ddim.errors import InputError, choose, shown
+from ddim.diffusion.model import Model
+from ddim.errors import InputError, shown
 from ddim.images.cache import load_numbered
 from ddim.images.image_set import ImageSet
 from ddim.images.labels import Labels
-from ddim.images.sources import absolute, find
-from ddim.plots import sheets
-from ddim.system.files import folder, held, writable
-from ddim.system.machine import fast_products, pick_device, precision_of
+from ddim.images.sources import find
+from ddim.system.files import held, writable
 from ddim.system.messages import say, warn
-from ddim.system.processes import interruptible, watched
+from ddim.system.processes import watched
 from ddim.system.progress import progress as progress_bar
-from ddim.training.loop import fit
-from ddim.training.run import Run, content_of, stored
-from ddim.training.settings import PRESETS, Settings
+from ddim.training.devices import accelerate, check_shares
+from ddim.training.fine_tuning import adopted, continued, prepared, source_of
+from ddim.training.held_out import divided
+from ddim.training.measuring import report
+from ddim.training.new_model import build
+from ddim.training.planning import planned
+from ddim.training.request import Request, forget_unplanned, request, resuming
+from ddim.training.run import Run, content_of
+from ddim.training.settings import Settings
+from ddim.training.steps import continue_by, steps
+from ddim.training.watch import Clock, Watch, seconds_of
 
 
 @dataclass(frozen=True)
@@ -38,84 +42,86 @@ class Trained:
     finished: bool  # False where it was stopped before its last step
     main: bool = True  # whether this process speaks for all
     resume: str = ""  # the command that continues it
+    report: Sequence[str] = ()  # what it has reached, and whether more time would have helped, in lines
 
 
 def train(
     data: str | None = None,
     out: str | Path | None = None,
-    preset: str = "cifar10",
+    preset: str | None = None,
     resume: bool = False,
     settings: Settings | None = None,
     device: str | None = None,
     progress: bool = False,
+    clock: Clock = time.monotonic,
+    since: float | None = None,
     **changes: Any,
 ) -> Trained:
-    """Train a model into the run folder `out`, by default runs/PRESET, with the settings of a preset.
+    """Train a model into the run folder `out`, by default runs/PRESET or runs/ and the name of the data, with the
+    settings of a preset; with those of fine-tuning where `init` names a model; or with what is chosen for a `time`.
 
     data: the images, as `ddim train --data` names them; by default the preset's.  changes: other settings by name, such
-    as `steps=1000, lr=1e-4`; `settings` replaces the preset's altogether.
+    as `steps=1000, lr=1e-4, init="cifar10"`; `settings` replaces the preset's altogether.
+    clock: the seconds of now, for `time="2h"` and what is due by minutes.  since: when the time began, by default now.
     resume: continue the run in `out` with its own settings; those that a resume may change can be given.
-    Ctrl-C and SIGTERM end it after the step, saved. Raises InputError: on settings, images or a disk that will not do,
-    and on a loss that is not finite.
+    Ctrl-C and SIGTERM end it after the step, saved. Raises InputError: on settings, images or a disk that will not do.
     """
     if data is not None and not isinstance(data, str | Path):
         raise InputError(f"data is the name of images, such as a folder's; got {shown(data)}")
-    choose("preset", preset, PRESETS)
-    out = Path(out or Path("runs") / preset)
-    preset, settings, changes = chosen(out, preset, resume, settings, changes | ({"data": str(data)} if data else {}))
+    watch = Watch(0, 0 if since is None else clock() - since, clock=clock)
+    ask = request(data, out, preset, resume, settings, changes)
+    watch.budget = seconds_of(ask.settings.optimiser.time)
+    ask, begun_with = beginning(ask)
     # Behind zero-initialised convolutions the first gradients are denormal, which costs a CPU forty times the time.
     # Threads inherit the setting, so it comes before any is started.
     torch.set_flush_denormal(True)
-    d, o = settings.data, settings.optimiser
-    source = find(d.data, d.size, d.channels, d.skip_broken)
-    writable(out)
-    accelerator = accelerate(settings, device)
-    told = labels_for(source) if d.labels else None
-    run = Run(settings, preset, out, accelerator.device, told.classes if told else None)
-    main = accelerator.is_main_process
-    with watched(lambda: lost(run)), ExitStack() as stack:
-        images, labels = begin(run, source, told, accelerator, stack, changes if resume else None)
-        said = torch.zeros((), device=accelerator.device)  # above 0 once a process has said that it is to stop
-        stopping = stack.enter_context(interruptible(accelerator.num_processes == 1))
-        bar = progress_bar("training", o.steps, "image", run.state.step, show=progress and main, each=o.batch_size)
-        advance, since = stack.enter_context(bar), time.monotonic()
-        for loss in fit(settings, run.state, run.model.abar, images, accelerator, labels):
-            stop, loss, said = agreed(loss, said, bool(stopping), accelerator)
-            run.losses.append(loss)
-            note, since = run.write(since, stop, main)
-            advance(note=note)
-            if main and run.due("sample_every"):
-                with torch.no_grad():
-                    for moment in run.sampling():
-                        pass
-                sheets.save(run.sheet(moment.x), folder(out / "samples") / f"step-{run.state.step:07d}.png")
-            if main and (stop or run.due("save_every")):
-                run.save()
-            if stop:
-                break
-        accelerator.wait_for_everyone()  # a process that ended before would have the others ended by the launcher
-    return Trained(out, run.state.step, run.state.step >= o.steps, main, resuming(preset, out))
+    source = images_of(ask.settings)
+    told = labels_for(source) if ask.settings.data.labels else None
+    writable(ask.out)
+    accelerator = accelerate(ask.settings, device)
+    main, runs = accelerator.is_main_process, []
+    with watched(lambda: lost(ask, runs)), ExitStack() as stack:
+        if watch.budget and not ask.resume:
+            hold(ask.out, stack, main)
+            ask = planned(ask, source, begun_with, accelerator, watch)
+            source = images_of(ask.settings)
+        check_shares(ask.settings.optimiser, accelerator)
+        classes = told.classes if told else None
+        model = model_for(ask, begun_with, classes).to(accelerator.device)
+        run = Run(ask.settings, ask.preset, ask.out, model, classes)
+        runs.append(run)
+        images, labels = begin(run, source, told, accelerator, stack, ask.changes if ask.resume else None)
+        if ask.resume:
+            continue_by(watch, run, ask.changes, main)
+        o, show = ask.settings.optimiser, progress and main
+        bar = progress_bar("training", o.steps, "image", run.state.step, show, o.batch_size)
+        parts = divided(images, labels, ask.settings.data.held_out, o.seed)
+        for walk, path in steps(run, parts, accelerator, watch, stack.enter_context(bar)):
+            with torch.no_grad():  # a sheet is due
+                for moment in walk:
+                    pass
+            run.draw(moment.x, path)
+    return Trained(ask.out, run.state.step, run.finished, main, resuming(ask.preset, ask.out), report(run))
 
 
-def chosen(
-    out: Path, preset: str, resume: bool, settings: Settings | None, changes: dict[str, Any]
-) -> tuple[str, Settings, dict[str, Any]]:
-    """The preset, the settings, and what a resume changes of those of the run. Raises InputError."""
-    if resume:
-        preset, before = stored(out)
-        settings, before = located((settings or before).changed(**changes)), located(before)
-        changes = before.check_resume(settings)
-    elif (out / "train.json").exists():
-        raise InputError(f"{out}: already holds a run; pass --resume to continue it, or another --out")
-    else:
-        settings = located((settings or choose("preset", preset, PRESETS)).changed(**changes))
-    settings.check()
-    return preset, settings, changes
+def beginning(ask: Request) -> tuple[Request, Model | None]:
+    """The request with the settings of the model that the run begins with, and that model."""
+    if ask.resume or not ask.settings.network.init:
+        return ask, None
+    source = source_of(ask.settings, ask.said)
+    return replace(ask, settings=adopted(ask.settings, source, ask.said)), source
 
 
-def located(settings: Settings) -> Settings:
-    """Settings that name their images from every directory."""
-    return settings.changed(data=absolute(settings.data.data))
+def model_for(ask: Request, begun_with: Model | None, classes: tuple[str, ...] | None) -> Model:
+    """The model to train: a new one, or one that begins with another, or that one as the run folder keeps it."""
+    if not ask.settings.network.init:
+        return build(ask.settings, classes)
+    return prepared(begun_with, ask.settings, classes) if begun_with else continued(ask.out, classes)
+
+
+def images_of(settings: Settings) -> ImageSet:
+    d = settings.data
+    return find(d.data, d.size, d.channels, d.skip_broken)
 
 
 def labels_for(source: ImageSet) -> Labels:
@@ -133,6 +139,13 @@ def labels_for(source: ImageSet) -> Labels:
     return found
 
 
+def hold(out: Path, stack: ExitStack, main: bool) -> None:
+    """Hold the run folder, and leave it as it was where what was asked for cannot be done after all."""
+    if main:
+        stack.enter_context(held(out))
+        stack.push(lambda kind, *error: forget_unplanned(out) if kind is InputError else None)
+
+
 def begin(run: Run, source: ImageSet, told: Labels | None, accelerator, stack: ExitStack, changes: dict | None):
     """Decode the images, hold the run folder, and begin the run in it; or, with changes, resume it. Returns the images
     and, of those that are told, their labels (len(images),).
@@ -141,9 +154,10 @@ def begin(run: Run, source: ImageSet, told: Labels | None, accelerator, stack: E
     """
     with accelerator.local_main_process_first():  # what it decodes, the others of the machine find in the cache
         images, numbers = load_numbered(source)
+    if not run.settings.optimiser.time or changes is not None:  # else it is held since before the measuring
+        hold(run.out, stack, accelerator.is_main_process)
     labels = None if told is None else torch.from_numpy(told.numbers)[numbers]
     if accelerator.is_main_process:
-        stack.enter_context(held(run.out))
         parameters = sum(p.numel() for p in run.model.network.parameters())
         how = f"on {accelerator.device.type} in {'bf16' if accelerator.mixed_precision == 'bf16' else 'fp32'}"
         if source.ignored:
@@ -158,49 +172,8 @@ def begin(run: Run, source: ImageSet, told: Labels | None, accelerator, stack: E
     return images, labels
 
 
-def resuming(preset: str, out: Path) -> str:
-    """The command that continues a run, from any directory."""
-    return f"ddim train {preset} --out {shlex.quote(str(out.resolve()))} --resume"
-
-
-def lost(run: Run) -> str:
-    """How to continue where a process was lost."""
-    if not (run.out / "train.json").exists():
+def lost(ask: Request, runs: list[Run]) -> str:
+    """How to continue where a process was lost. runs: the run, once it has begun."""
+    if not runs or not (ask.out / "train.json").exists():
         return " before the first step; start anew"
-    return f" at step {run.state.step}; continue from step {run.kept()} with: {resuming(run.preset, run.out)}"
-
-
-def agreed(loss: Tensor, said: Tensor, stopping: bool, accelerator) -> tuple[bool, Tensor, Tensor]:
-    """Whether to stop after this step, all processes at the same one, the mean of their losses, and who has said so.
-
-    A process that is told to stop says so along with its loss. Whether one did is looked up a step later, when it has
-    been computed anyway, so that no step waits for the answer.
-    """
-    if accelerator.num_processes == 1:
-        return stopping, loss, said
-    stop = bool(said > 0)
-    loss, said = accelerator.reduce(torch.stack([loss, torch.full_like(loss, float(stopping))]), "mean")
-    return stop, loss, said
-
-
-def accelerate(settings: Settings, device: str | None):
-    """The accelerator: device, precision and processes. Raises InputError where they cannot be had."""
-    from accelerate import Accelerator, InitProcessGroupKwargs
-
-    o, kind = settings.optimiser, pick_device(device).type
-    if device and os.environ.get("WORLD_SIZE", "1") == "1":
-        os.environ["ACCELERATE_TORCH_DEVICE"] = device  # accelerate has no argument for it
-    fast_products()
-    bf16 = precision_of(o.precision, kind) == "bf16"
-    if o.compile and kind == "cpu":
-        raise InputError("--compile is for a GPU: on a CPU the compiler loses gradients in bf16; leave it out")
-    waits = InitProcessGroupKwargs(timeout=timedelta(minutes=30))  # for the process that decodes, or draws a sample
-    accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=kind == "cpu", kwargs_handlers=[waits])
-    os.environ.pop("ACCELERATE_TORCH_DEVICE", None)
-    processes, parts = accelerator.num_processes, o.accumulate
-    if o.batch_size % (processes * parts):
-        raise InputError(
-            f"batch size {o.batch_size} is not a multiple of processes × accumulate, {processes} × {parts}: "
-            "change --batch-size or --accumulate, or start another number of processes"
-        )
-    return accelerator
+    return f" at step {runs[0].state.step}; continue from step {runs[0].kept()} with: {resuming(ask.preset, ask.out)}"

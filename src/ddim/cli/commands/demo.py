@@ -8,7 +8,7 @@ from pathlib import Path
 from ddim.cli.options import parse
 from ddim.errors import InputError
 from ddim.system.messages import say
-from ddim.training.settings import PRESETS
+from ddim.training.presets import PRESETS
 
 EXAMPLES = (
     "ddim demo",

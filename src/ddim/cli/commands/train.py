@@ -1,5 +1,6 @@
 """ddim train: a run from a preset."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -7,15 +8,25 @@ from pathlib import Path
 from ddim.cli.options import parse
 from ddim.errors import InputError, choose
 from ddim.system.messages import say
-from ddim.training.settings import PRESETS, Data, Logging, Network, NoiseLevels, Optimiser, Settings
+from ddim.training.presets import FINE_TUNING, PRESETS, REACHED
+from ddim.training.settings import Data, Logging, Network, NoiseLevels, Optimiser, Settings
 
 EXAMPLES = (
     "ddim train digits --out runs/first                   # two minutes on a laptop",
-    "ddim train cifar10 --data my-images/ --ch 32 --steps 20000 --out runs/mine",
+    "ddim train --data my-images/ --time 2h               # everything is chosen; the run is runs/my-images",
 )
-USAGE = f"""usage: ddim train PRESET [--data …] [--out RUN] [--resume] [any setting of the preset]
+NEEDED = (
+    f"train needs a preset first, one of {', '.join(PRESETS)}; or a --time, such as 2h, for which all is chosen; "
+    "or --init MODEL, to begin with a model"
+)
+PRESETS_SHOWN = "\n".join(f"  {name:16}{text}" for name, text in REACHED.items())
+USAGE = f"""usage: ddim train --data IMAGES --time 2h [--resume] [any setting]
+       ddim train PRESET [--data IMAGES] [--time 2h] [--out RUN] [--resume] [any setting of the preset]
+       ddim train --init MODEL --data IMAGES [--time 2h] [--out RUN] [--resume] [any setting]
 
-PRESET is one of {", ".join(PRESETS)}; ddim train PRESET --help lists its settings.
+Without a preset, the network and all else is chosen for the time. --init begins with a model. PRESET is one of
+{PRESETS_SHOWN}
+ddim train PRESET --help lists its settings.
 
 examples:
   {EXAMPLES[0]}
@@ -32,7 +43,7 @@ class Train:
     optimiser: Optimiser = Optimiser()
     logging: Logging = Logging()
     out: Path | None = None
-    """Run folder; by default runs/PRESET."""
+    """Run folder; by default runs/PRESET, without a preset runs/ and the name of the data."""
     resume: bool = False
     """Continue from the last saved state, with the settings of the run."""
     device: str | None = None
@@ -47,28 +58,37 @@ def filled(settings: Settings) -> Train:
     return Train(**{field.name: getattr(settings, field.name) for field in fields(Settings)})
 
 
+def said(args: Sequence[str]) -> set[str]:
+    """The names of the settings that a command line gives a value."""
+    words = [word.split("=")[0].removeprefix("--").replace("-", "_") for word in args if word.startswith("--")]
+    known = Settings().flat()
+    return {name for word in words if (name := word if word in known else word.removeprefix("no_")) in known}
+
+
 def main(args: Sequence[str]) -> None:
-    if not args or args[0].startswith("-"):
-        if not {"-h", "--help"} & set(args):
-            raise InputError(f"train needs a preset first: one of {', '.join(PRESETS)}")
+    began = time.monotonic()  # what is imported takes its time too
+    name = args[0] if args and not args[0].startswith("-") else None
+    if not args or (name is None and {"-h", "--help"} & set(args)):
+        if not args:
+            raise InputError(NEEDED)
         print(USAGE)
         return
-    name, rest = args[0], args[1:]
-    options = parse(Train, f"train {name}", rest, filled(choose("preset", name, PRESETS)))
-    out = options.out or Path("runs") / name
-    if options.resume:  # the run's own settings are the defaults, so that nothing needs to be said twice
-        from ddim.training.run import stored
-
-        begun, before = stored(out)
-        if begun != name:
-            raise InputError(f"{out}: was begun with preset {begun}, not {name}")
-        options = parse(Train, f"train {name}", rest, filled(before))
+    rest, given = args[name is not None :], said(args)
+    if name is None and not {"init", "time"} & given and "--resume" not in args:
+        raise InputError(NEEDED)
+    if name in REACHED and {"-h", "--help"} & set(rest):
+        print(f"{name}: {REACHED[name]}\n")
+    base = choose("preset", name, PRESETS) if name else FINE_TUNING if "init" in given else Settings()
+    options = parse(Train, f"train {name}" if name else "train", rest, filled(base))
+    changes = {setting: value for setting, value in options.settings().flat().items() if setting in given}
     options.settings().check()
     from ddim.training.trainer import train
 
-    made = train(None, out, name, options.resume, options.settings(), options.device, progress=True)
+    data, how = changes.pop("data", None), {"device": options.device, "progress": True, "since": began}
+    made = train(data, options.out, name, options.resume, **how, **changes)
     if made.main:  # one process speaks for all
-        ended = f"model: {out}", f"sample it: ddim sample {out}"
-        say(*ended if made.finished else (f"stopped, saved in {out}; continue with: {made.resume}",))
+        ended = f"model: {made.out}", f"sample it: ddim sample {made.out}"
+        say(*made.report)
+        say(*ended if made.finished else (f"stopped, saved in {made.out}; continue with: {made.resume}",))
     if not made.finished:
         raise SystemExit(130)

@@ -1,0 +1,51 @@
+"""The devices and processes of a training, by accelerate, and what its processes agree on."""
+
+import os
+from datetime import timedelta
+
+import torch
+from torch import Tensor
+
+from ddim.errors import InputError
+from ddim.system.machine import fast_products, pick_device, precision_of
+from ddim.training.settings import Optimiser, Settings
+
+
+def accelerate(settings: Settings, device: str | None):
+    """The accelerator: device, precision and processes. Raises InputError where they cannot be had."""
+    from accelerate import Accelerator, InitProcessGroupKwargs
+
+    o, kind = settings.optimiser, pick_device(device).type
+    if device and os.environ.get("WORLD_SIZE", "1") == "1":
+        os.environ["ACCELERATE_TORCH_DEVICE"] = device  # accelerate has no argument for it
+    fast_products()
+    bf16 = precision_of(o.precision, kind) == "bf16"
+    if o.compile and kind == "cpu":
+        raise InputError("--compile is for a GPU: on a CPU the compiler loses gradients in bf16; leave it out")
+    waits = InitProcessGroupKwargs(timeout=timedelta(minutes=30))  # for the process that decodes, or draws a sample
+    accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=kind == "cpu", kwargs_handlers=[waits])
+    os.environ.pop("ACCELERATE_TORCH_DEVICE", None)
+    return accelerator
+
+
+def check_shares(o: Optimiser, accelerator) -> None:
+    """Raise InputError unless a batch can be shared out equally among the processes, and the parts of each."""
+    processes, parts = accelerator.num_processes, o.accumulate
+    if o.batch_size % (processes * parts):
+        raise InputError(
+            f"batch size {o.batch_size} is not a multiple of processes × accumulate, {processes} × {parts}: "
+            "change --batch-size or --accumulate, or start another number of processes"
+        )
+
+
+def agreed(loss: Tensor, mine: list[float], before: Tensor, accelerator) -> tuple[Tensor, Tensor, list[float]]:
+    """The mean of the losses of all processes; that of some other numbers that each has; and those to go by.
+
+    With several processes one goes by what they had agreed on after the step before (`before`), which has been computed
+    anyway: so no step waits for the answer, and all take the same turn at the same step.
+    """
+    if accelerator.num_processes == 1:
+        return loss, before, mine
+    theirs = before.tolist()
+    mean = accelerator.reduce(torch.stack([loss, *(torch.full_like(loss, value) for value in mine)]), "mean")
+    return mean[0], mean[1:], theirs

@@ -1,0 +1,150 @@
+"""A training in a given time, planned: the pictures are looked at, the machine is measured, and the choice is said."""
+
+from contextlib import suppress
+from dataclasses import replace
+
+import torch
+
+from ddim.diffusion.model import Model
+from ddim.errors import InputError
+from ddim.images.image_set import ImageSet, quiet
+from ddim.system.messages import say, warn
+from ddim.training import budget
+from ddim.training.budget import Pictures, Rung, Speed
+from ddim.training.request import Request, note_unplanned
+from ddim.training.settings import Settings
+from ddim.training.speed import measured, sum_of
+from ddim.training.watch import Watch, in_words
+
+LOOKED_AT = 200  # images whose sizes are read
+SHARE = 0.05  # of the time, that its end is thought to take at most
+EVALUATIONS = 16 * 50  # of the network, for a sheet; each costs two fifths of a step's share
+NETWORK = {"ch", "mult", "attention", "layers", "patch", "groups", "init"}
+
+
+def planned(ask: Request, source: ImageSet, begun_with: Model | None, accelerator, watch: Watch) -> Request:
+    """The request with all that it leaves open chosen for its time. Says what was chosen, and what to expect."""
+    main, settings = accelerator.is_main_process, ask.settings
+    pictures = look(source)
+    if main:
+        note_unplanned(ask)
+        say(f"measuring this machine, to choose for {settings.optimiser.time}")
+    each = min(4.0, watch.budget / 60)  # seconds of measuring a network
+    if fixed(ask):
+        with torch.random.fork_rng(devices=[]):
+            speed = measured(settings, accelerator, watch.clock, each, begun_with)
+        seconds, shares = agreed_on(left(watch), accelerator), accelerator.num_processes
+        tuned = ask.preset is not None or begun_with is not None
+        chosen = budget.plan_fixed(speed, pictures, seconds, settings, ask.said, shares, tuned)
+    else:
+        rung, speed = climb(ask, pictures, accelerator, watch, each)
+        seconds = agreed_on(left(watch), accelerator)
+        chosen = budget.plan(rung, speed, pictures, seconds, settings, ask.said, accelerator.num_processes)
+    # Until a sheet has been drawn and a state saved once, which measures both.
+    watch.reserve = min(1 + EVALUATIONS / (2.5 * max(speed.images, 1e-9)), SHARE * watch.budget)
+    if main:
+        tell(chosen, speed, pictures, left(watch), fixed(ask))
+    return replace(ask, settings=chosen)
+
+
+def left(watch: Watch) -> float:
+    """The seconds that are left for steps."""
+    return max(1.0, watch.budget - watch.used() - watch.reserve)
+
+
+def fixed(ask: Request) -> bool:
+    """Whether the caller has said what the network is."""
+    return ask.preset is not None or bool(NETWORK & ask.said)
+
+
+def look(source: ImageSet) -> Pictures:
+    """What the pictures of a set are like, by their headers; of many, of some spread over the set."""
+    sides, grey = [], True
+    for i in torch.linspace(0, len(source) - 1, min(LOOKED_AT, len(source))).long().tolist():
+        with suppress(Exception), quiet, source.open(i) as image:  # a broken one is refused when it is decoded
+            box = source.crop
+            sides.append(min(box[2] - box[0], box[3] - box[1]) if box else min(image.size))
+            grey = grey and image.mode in ("1", "L", "I", "I;16", "F")
+    if not sides:
+        raise InputError(f"{source.name(0)}: none of the images can be read")
+    return Pictures(len(source), sorted(sides)[len(sides) // 2], grey)
+
+
+def climb(ask: Request, pictures: Pictures, accelerator, watch: Watch, each: float) -> tuple[Rung, Speed]:
+    """Measure the networks of the ladder one after another, until one would not see enough in the time."""
+    settings = ask.settings
+    rungs = budget.ladder(pictures, settings.data.size if "size" in ask.said else None)
+    speeds: dict[Rung, Speed] = {}
+    for rung in rungs:
+        tried = settings.changed(
+            **rung.network, channels=1 if pictures.grey else 3, batch_size=batch_for(ask, accelerator), dropout=0.0
+        )
+        with torch.random.fork_rng(devices=[]):
+            speeds[rung] = measured(tried, accelerator, watch.clock, each)
+        seconds = agreed_on(left(watch), accelerator)
+        if rung is not rungs[0] and not budget.fits(rung, speeds[rung], seconds):
+            break
+    if not speeds[rungs[0]].images:
+        raise InputError("not enough memory even for the smallest network: give a smaller --batch-size")
+    best = budget.choice(rungs, speeds, seconds)
+    return best, speeds[best]
+
+
+def batch_for(ask: Request, accelerator) -> int:
+    """The batch that networks are measured with."""
+    return ask.settings.optimiser.batch_size if "batch_size" in ask.said else 64 * accelerator.num_processes
+
+
+def agreed_on(value: float, accelerator) -> float:
+    """The mean over all processes, the same for all of them."""
+    return sum_of(value, accelerator) / accelerator.num_processes
+
+
+def tell(s: Settings, speed: Speed, pictures: Pictures, seconds: float, fixed: bool) -> None:
+    """Say what was chosen, how much will be seen, and what to expect."""
+    d, n, o = s.data, s.network, s.optimiser
+    patches = f" in patches of {n.patch}×{n.patch}" if n.patch > 1 else ""
+    images = speed.images * seconds
+    say(
+        f"chosen: {d.size}×{d.size}{' grey' if d.channels == 1 else ''}{patches}, width {n.ch}, "
+        f"{speed.parameters / 1e6:.2f} M parameters, batch {o.batch_size}, lr {o.lr:g} falling to 0, average {o.ema:g}"
+        f"{f', dropout {n.dropout:g}' if n.dropout else ''}",
+        f"expected: {speed.images:,.3g} images/s, so about {rounded(images)} images in "
+        f"{in_words(seconds)}, each {times_of(images / pictures.n)}: {expectation(images, speed, s)}",
+    )
+    if fixed and images < speed.parameters * budget.IMAGES_A_PARAMETER:
+        needs = speed.parameters * budget.IMAGES_A_PARAMETER / max(speed.images, 1e-9)
+        warn(
+            f"this network of {speed.parameters / 1e6:.1f} M parameters is too large for {o.time} on this machine: "
+            f"name no preset, and one that fits is chosen; or give it --time {short(needs)} or more"
+        )
+
+
+def rounded(images: float) -> str:
+    return f"{float(f'{images:.2g}'):,.0f}"
+
+
+def times_of(share: float) -> str:
+    return f"{share:.0f} times" if share >= 1.5 else "once" if share > 0.9 else f"{share:.0%} of them once"
+
+
+def short(seconds: float) -> str:
+    """A time as --time takes it, rounded up."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds > 1.5 * size:
+            return f"{int(seconds // size) + 1}{unit}"
+    return "2m"
+
+
+def expectation(images: float, speed: Speed, s: Settings) -> str:
+    """What samples will look like, by how much is seen: from runs on CIFAR-10."""
+    if s.network.init:
+        return "samples move from the model's towards these images"
+    seen = images / max(1, (s.data.size / 32) ** 2)
+    if seen < 30_000:
+        return "expect blurred colours and layout"
+    if seen < 300_000:
+        return "expect colours and layout, and shapes of simple pictures"
+    if seen < 3_000_000:
+        return "expect recognisable simple pictures, and some objects of varied ones"
+    return "expect recognisable objects (extrapolated: not measured here)"

@@ -1,0 +1,35 @@
+"""What the held-out loss of a run says about it, in words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+HELPS, LITTLE = 0.04, 0.015  # falls over the last third of a run, as shares, above which more time helps, or helps some
+RISE = 0.02  # above the best, that is a rise
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The losses of the averaged network after a step: on held-out images, and on as many of those it is trained on."""
+
+    step: int
+    held_out: float
+    seen: float
+
+
+def verdict(found: Sequence[Measurement]) -> str:
+    """Whether more time would help, and what would; empty where there is too little to tell."""
+    if len(found) < 3:
+        return ""
+    last, best = found[-1], min(found, key=lambda m: m.held_out)
+    if last.held_out > (1 + RISE) * best.held_out and last.seen < best.seen:
+        return (
+            f"the held-out loss has risen from {best.held_out:.4f} at step {best.step} while that of training images "
+            "fell: these are being memorised; train on more images, or for less time"
+        )
+    before = max((m for m in found if m.step <= last.step * 2 / 3), key=lambda m: m.step, default=found[0])
+    fall = 1 - last.held_out / before.held_out
+    if fall > HELPS:
+        return f"the held-out loss fell by {fall:.0%} in the last third: more time would help"
+    if fall > LITTLE:
+        return f"the held-out loss fell by {fall:.1%} in the last third: more time would help a little"
+    return "the held-out loss has levelled off: more time would help little; a wider network or more images might"

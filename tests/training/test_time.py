@@ -1,0 +1,148 @@
+"""Runs that end by their time, by a clock that is given: on time, by the course of their learning rate, resumed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from support.clocks import Ticking
+from support.command_line import environment, refused
+from support.training import TIMED, losses
+
+import ddim
+from ddim.training.loop import rate
+from ddim.training.run import stored
+
+
+def state_of(run: Path) -> dict:
+    return torch.load(run / "state" / "last.pt", weights_only=True)
+
+
+def lines_of(run: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [line for line in lines if "loss" in line]
+
+
+@pytest.mark.parametrize("clock", [Ticking(0.2), Ticking(0.1, 30, 2.5)], ids=["even", "busy"])
+def test_a_run_ends_on_time_with_its_rate_at_0(clock: Ticking, tmp_path, alone):
+    made = ddim.train("digits", tmp_path / "run", time="100s", clock=clock, **TIMED)
+    assert made.finished
+    assert abs(clock.now - 100) < 10
+    lines = lines_of(made.out)
+    lr = stored(made.out)[1].optimiser.lr
+    assert max(line["lr"] for line in lines) > 0.9 * lr
+    assert lines[-1]["lr"] < 0.05 * lr
+    assert lines[-1]["step"] == made.step
+    rates = [line["lr"] for line in lines[10:]]
+    assert rates == sorted(rates, reverse=True)
+    assert sorted((made.out / "samples").iterdir())[-1].name == f"step-{made.step:07d}.png"
+    assert ddim.load(made.out, "cpu").facts.steps == made.step
+
+
+def test_a_stop_and_a_resume_go_on_where_they_were(tmp_path, alone):
+    """Pauses do not count, and the first rate of the resume is the one that the state leads to."""
+    clock = Ticking(0.2)
+    clock.until = 40.0
+    made = ddim.train("digits", tmp_path / "run", time="100s", clock=clock, **TIMED)
+    assert not made.finished
+    state = state_of(made.out)
+    assert 39 < state["seconds"] < 45
+    clock.now += 5000
+    began = clock.now
+    again = ddim.train(out=made.out, resume=True, clock=clock, device="cpu")
+    assert again.finished
+    assert abs(clock.now - began - (100 - state["seconds"])) < 10
+    o = stored(made.out)[1].optimiser
+    first = next(line for line in lines_of(made.out) if line["step"] == state["step"] + 1)
+    assert first["lr"] == rate(o, state["step"] + 1, state["course"])
+    assert [step for step, _ in losses(made.out)] == list(range(1, again.step + 1))
+
+
+def test_more_time_at_a_resume_states_the_new_course(tmp_path, alone, capsys):
+    clock = Ticking(0.2)
+    made = ddim.train("digits", tmp_path / "run", time="50s", clock=clock, **TIMED)
+    used = state_of(made.out)["seconds"]
+    assert ddim.train(out=made.out, resume=True, clock=clock, device="cpu").step == made.step  # nothing is left
+    capsys.readouterr()
+    again = ddim.train(out=made.out, resume=True, time="150s", clock=clock, device="cpu")
+    said = capsys.readouterr().out
+    assert "are used of 150s: the learning rate goes on from" in said
+    lr = stored(made.out)[1].optimiser.lr
+    first = next(line for line in lines_of(made.out) if line["step"] == made.step + 1)
+    share = used / (150 - state_of(made.out)["reserve"])
+    assert first["lr"] == pytest.approx(lr * (0.5 + 0.5 * torch.tensor(torch.pi * share).cos().item()), rel=0.05)
+    assert lines_of(made.out)[-1]["lr"] < 0.05 * lr
+    kept = json.loads((made.out / "train.json").read_text())
+    assert kept["changes"] == [{"step": made.step, "time": "150s"}]
+    assert again.finished
+
+
+def test_a_stop_while_measuring_is_resumed_like_any_other(tmp_path, ddim_cli, alone):
+    clock = Ticking(0.5)
+    clock.until = 4.0
+    with pytest.raises(KeyboardInterrupt):
+        ddim.train("digits", tmp_path / "run", time="3m", clock=clock, labels=True, device="cpu", seed=7)
+    refused(ddim_cli("train", "--data", "digits", "--time", "3m", "--out", "run"), "already holds a run; pass --resume")
+    made = ddim.train(out=tmp_path / "run", resume=True, clock=Ticking(0.5), device="cpu")
+    assert made.finished
+    kept = json.loads((made.out / "train.json").read_text())
+    assert "unplanned" not in kept
+    assert (kept["seed"], kept["labels"], kept["time"], kept["size"], kept["preset"]) == (7, True, "3m", 8, None)
+    assert len(kept["classes"]) == 10
+
+
+def test_everything_is_chosen_and_said(tmp_path, alone, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = ddim.train("digits", time="40s", clock=Ticking(0.2), device="cpu")
+    assert made.out == Path("runs/digits")
+    said = capsys.readouterr().out
+    assert "measuring this machine, to choose for 40s" in said
+    assert "chosen: 8×8 grey, width 32" in said
+    assert "images/s, so about" in said
+    settings = stored(made.out)[1]
+    assert (settings.data.size, settings.data.channels, settings.data.flip) == (8, 1, False)
+    assert made.resume == f"ddim train --out {tmp_path / 'runs' / 'digits'} --resume"
+
+
+def test_a_preset_that_the_time_does_not_fit_is_warned_of(tmp_path, alone, capsys):
+    changes = {"data": "digits", "steps": 2, "batch_size": 2, "ch": 32}
+    ddim.train(out=tmp_path / "run", preset="cifar10", time="30s", clock=Ticking(1.0), device="cpu", **changes)
+    warned = capsys.readouterr().err
+    assert "M parameters is too large for 30s on this machine: name no preset" in warned
+    assert stored(tmp_path / "run")[1].network.ch == 32
+
+
+def test_two_processes_end_together(tmp_path):
+    run = tmp_path / "run"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ddim"]
+    verb = ["train", "--data", "digits", "--time", "25s", "--device", "cpu", "--out", str(run)]
+    result = subprocess.run(
+        torchrun + verb, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=1200
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("model: ") == 1
+    assert stored(run)[1].optimiser.batch_size % 2 == 0
+    assert state_of(run)["step"] == lines_of(run)[-1]["step"]
+
+
+def test_times_that_cannot_be_are_refused(ddim_cli, tmp_path):
+    refused(ddim_cli("train", "--data", "digits", "--time", "soon"), "--time takes a time such as 90s, 45m, 2h")
+    refused(ddim_cli("train", "--data", "digits", "--time", "5s"), "--time must be from 20s to 366d; got 5s")
+    refused(ddim_cli("train", "--time", "5m"), "which run is meant? name a preset, --data or --out")
+    refused(ddim_cli("train", "--data", "./nothing", "--time", "5m"), "./nothing: no such folder or file")
+    refused(ddim_cli("train", "--data", "digits"), "train needs a preset first", "or a --time, such as 2h")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_picture_that_cannot_be_read_leaves_no_run(ddim_cli, tmp_path):
+    (tmp_path / "mine").mkdir()
+    for k in range(3):
+        Image.new("RGB", (16, 16), (k, 0, 0)).save(tmp_path / "mine" / f"{k}.png")
+    (tmp_path / "mine" / "3.png").write_bytes(b"broken")
+    result = ddim_cli("train", "--data", "mine", "--time", "20s", "--device", "cpu")
+    assert result.returncode == 2
+    assert "mine/3.png: not a readable image" in result.stderr.splitlines()[-1]
+    assert not list((tmp_path / "runs").iterdir())
