@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -97,7 +98,7 @@ def test_help_ends_with_two_examples_and_has_no_none(ddim_cli, verb: str):
 def test_examples_are_valid_commands(verb: str):
     """Each parses: what it names need not be there."""
     module = __import__(f"ddim.cli.commands.{verb}", fromlist=["_"])
-    kind = next(v for v in vars(module).values() if isinstance(v, type) and v.__name__.lower() == verb)
+    kind = next(v for v in vars(module).values() if is_dataclass(v) and getattr(v, "__name__", "").lower() == verb)
     for line in module.EXAMPLES:
         words = line.partition("#")[0].split()
         assert words[:2] == ["ddim", verb]
