@@ -9,6 +9,7 @@ from typing import Any
 from ddim.errors import InputError, choose
 from ddim.images.sources import absolute, located
 from ddim.system.json import read_json, write_json
+from ddim.system.messages import say
 from ddim.training.presets import FINE_TUNING, PRESETS
 from ddim.training.run import stored
 from ddim.training.settings import Settings
@@ -66,10 +67,16 @@ def note_unplanned(ask: Request) -> None:
     write_json(ask.out / "train.json", record)
 
 
-def forget_unplanned(out: Path) -> None:
-    """Take back what `note_unplanned` wrote, where nothing has come of it: what was asked for cannot be done."""
-    if (out / "train.json").exists() and "unplanned" in read_json(out / "train.json"):
-        (out / "train.json").unlink()
+def leave_unplanned(out: Path, preset: str | None, kind: type[BaseException] | None) -> None:
+    """On the way out by an error, where nothing was chosen yet: take back what `note_unplanned` wrote of what cannot be
+    done; of what was stopped, say how it is continued."""
+    record = out / "train.json"
+    if kind is None or not record.exists() or "unplanned" not in read_json(record):
+        return
+    if issubclass(kind, KeyboardInterrupt):
+        say(f"stopped before the first step; continue with: {resuming(preset, out)}")
+    elif issubclass(kind, InputError):
+        record.unlink()
         with suppress(OSError):  # the folder holds something else
             out.rmdir()
 

@@ -26,7 +26,7 @@ from ddim.training.held_out import divided
 from ddim.training.measuring import report
 from ddim.training.new_model import build
 from ddim.training.planning import planned
-from ddim.training.request import Request, forget_unplanned, request, resuming
+from ddim.training.request import Request, leave_unplanned, request, resuming
 from ddim.training.run import Run, content_of
 from ddim.training.settings import Settings
 from ddim.training.steps import continue_by, steps
@@ -82,7 +82,7 @@ def train(
     main, runs = accelerator.is_main_process, []
     with watched(lambda: lost(ask, runs)), ExitStack() as stack:
         if watch.budget and not ask.resume:
-            hold(ask.out, stack, main)
+            hold(ask.out, ask.preset, stack, main)
             ask = planned(ask, source, begun_with, accelerator, watch)
             source = images_of(ask.settings)
         check_shares(ask.settings.optimiser, accelerator)
@@ -94,7 +94,8 @@ def train(
         if ask.resume:
             continue_by(watch, run, ask.changes, main)
         o, show = ask.settings.optimiser, progress and main
-        bar = progress_bar("training", o.steps, "image", run.state.step, show, o.batch_size)
+        total = max(1, run.state.step) if watch.budget else o.steps  # the first: until there is a rate
+        bar = progress_bar("training", total, "image", run.state.step, show, o.batch_size)
         parts = divided(images, labels, ask.settings.data.held_out, o.seed)
         for walk, path in steps(run, parts, accelerator, watch, stack.enter_context(bar)):
             with torch.no_grad():  # a sheet is due
@@ -139,11 +140,11 @@ def labels_for(source: ImageSet) -> Labels:
     return found
 
 
-def hold(out: Path, stack: ExitStack, main: bool) -> None:
+def hold(out: Path, preset: str | None, stack: ExitStack, main: bool) -> None:
     """Hold the run folder, and leave it as it was where what was asked for cannot be done after all."""
     if main:
         stack.enter_context(held(out))
-        stack.push(lambda kind, *error: forget_unplanned(out) if kind is InputError else None)
+        stack.push(lambda kind, *error: leave_unplanned(out, preset, kind))
 
 
 def begin(run: Run, source: ImageSet, told: Labels | None, accelerator, stack: ExitStack, changes: dict | None):
@@ -155,7 +156,7 @@ def begin(run: Run, source: ImageSet, told: Labels | None, accelerator, stack: E
     with accelerator.local_main_process_first():  # what it decodes, the others of the machine find in the cache
         images, numbers = load_numbered(source)
     if not run.settings.optimiser.time or changes is not None:  # else it is held since before the measuring
-        hold(run.out, stack, accelerator.is_main_process)
+        hold(run.out, run.preset, stack, accelerator.is_main_process)
     labels = None if told is None else torch.from_numpy(told.numbers)[numbers]
     if accelerator.is_main_process:
         parameters = sum(p.numel() for p in run.model.network.parameters())
