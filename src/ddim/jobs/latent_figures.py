@@ -19,7 +19,7 @@ from ddim.diffusion.solvers import Implicit, Solver, find
 from ddim.diffusion.walk import Moment
 from ddim.errors import InputError
 from ddim.images.selection import Selection
-from ddim.jobs.latent_jobs import batches_of, data_grid
+from ddim.jobs.latent_jobs import batches_of, data_course
 from ddim.jobs.sampling import bar
 from ddim.plots import animations, sheets
 from ddim.system.files import folder
@@ -58,7 +58,8 @@ def diffusion_sequence(
     """
     if n < 1 or frames < 2:
         raise InputError(f"sequence needs at least 1 image and 2 frames; got {n} and {frames}")
-    model, path = guided(model, label, guidance), data_grid(model, steps, spacing, times)
+    model = guided(model, label, guidance)
+    path, solver = data_course(model, solver, steps, spacing, times)
     S, out = len(path) - 1, folder(Path(out))
     columns = moments(S, frames)
     kept = sorted({*columns, *moments(S, MOMENTS)})
@@ -118,11 +119,12 @@ def interpolation_figure(
     clip: as for `ddim.sample`; images that were encoded are decoded unclipped.
     Raises InputError.
     """
-    T, model, path = len(levels(model)) - 1, guided(model, label, guidance), data_grid(model, steps, spacing, times)
+    T, model = len(levels(model)) - 1, guided(model, label, guidance)
+    solver = solver or ("exact" if images and not ddpm else "ddim")
+    path, solver = data_course(model, solver, steps, spacing, times)
     chosen = Selection(images, model.shape) if images else None
     mixed = tuple(mix_at) or tuple(max(1, T * k // 8) for k in (1, 2, 4, 6, 8))
     check_ends(len(chosen) if chosen else len(seeds), frames, ddpm, mix_at, mixed, T)
-    out, solver = folder(Path(out)), find(solver or ("exact" if chosen and not ddpm else "ddim"))
     ends = chosen.batch(range(len(chosen))).to(model.device) if chosen else None
     z = torch.cat([normal(s, [0], model.shape) for s in seeds]).to(model.device)  # (2 or 4, C, H, W)
     if chosen and not ddpm:
@@ -148,7 +150,7 @@ def interpolation_figure(
                 advance()
             made.append(moment.x.float().cpu())
     rows = list(torch.cat(made).split(frames))  # each (frames, C, H, W)
-    return drawn(model, rows, labels, ends if chosen else None, out, format)
+    return drawn(model, rows, labels, ends if chosen else None, folder(Path(out)), format)
 
 
 def drawn(model: Model, rows: list[Tensor], labels: list[str], ends: Tensor | None, out: Path, format: str) -> Figure:
