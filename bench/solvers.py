@@ -83,9 +83,7 @@ def main() -> None:
     parser.add_argument("--data", default="", help="training images; by default those that the model names")
     parser.add_argument("--n", type=int, default=200, help="images a cell (200)")
     parser.add_argument("--evaluations", type=int, nargs="+", default=[4, 5, 6])
-    parser.add_argument(
-        "--solvers", nargs="+", default=SAMPLING, help="also NAME+afs, tuned"
-    )
+    parser.add_argument("--solvers", nargs="+", default=SAMPLING, help="also NAME+afs, tuned")
     parser.add_argument("--spacings", nargs="+", default=SPACINGS)
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--device", default=None)

@@ -77,10 +77,22 @@ def test_times_as_tensors_carry_gradients_and_give_the_same():
         assert gradient[i].item() == pytest.approx(slope.item(), rel=1e-4), i
 
 
+def test_it_is_not_clipped_unless_it_is_asked_for(model: Model):
+    """It learned its numbers without."""
+    model.network.conv_out.bias.fill_(30.0)  # so that x̂_0 is far out at the first times
+    known = with_solver(model, plain([1000, 500, 0]))
+    free, default, clipped = (
+        last(ddim.generate(known, range(2), [1000, 500, 0], solver="tuned", clip=clip)).x
+        for clip in (False, None, True)
+    )
+    assert torch.equal(free, default)
+    assert not torch.equal(free, clipped)
+
+
 def test_its_name_finds_it_by_the_number_of_steps(model: Model):
     times = [1000, 555.5, 123.4, 0]
     known = with_solver(model, plain(times), plain([1000, 300, 0]))
-    want = ddim.sample(model, n=2, times=times, solver="dpm++3m", seed=4)
+    want = ddim.sample(model, n=2, times=times, solver="dpm++3m", seed=4, clip=False)
     assert torch.allclose(ddim.sample(known, n=2, steps=3, solver="tuned", seed=4), want, atol=1e-6)
     x = ddim.noise.normal(4, range(2), model.shape)
     assert torch.allclose(ddim.decode(known, x, steps=3, solver="tuned", ).clamp(-1, 1),

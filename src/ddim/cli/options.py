@@ -89,9 +89,10 @@ class SampleGrid(Grid):
     """The noise levels that sampling visits."""
 
     steps: int | None = None
-    """Intervals of the time grid, S; most solvers evaluate the network once in each. By default 50."""
+    """Intervals of the time grid, S; most solvers evaluate the network once in each. By default 10; 50 with ddim."""
     spacing: Spacing | None = None
-    """How the steps are spread over the noise levels; by default as the model's folder says, else linear."""
+    """How the steps are spread over the noise levels; by default as the model's folder says, else power-1.5; linear
+    with ddim."""
 
 
 @dataclass(frozen=True, kw_only=True)

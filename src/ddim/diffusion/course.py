@@ -27,7 +27,7 @@ class Course(NamedTuple):
 
 
 # What `sample` takes for what is not said: docs/solvers.md has the measurements. The paper's own goes with its solver.
-DEFAULT = Manner("ddim", "linear", 50)
+DEFAULT = Manner("unipc", "power-1.5", 10)
 PAPER = Manner("ddim", "linear", 50)
 
 

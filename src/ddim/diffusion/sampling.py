@@ -12,7 +12,7 @@ from ddim.diffusion.guidance import Label, guided, labels_of
 from ddim.diffusion.model import Denoiser, check_images, levels
 from ddim.diffusion.noise import check_seed, draws, normal
 from ddim.diffusion.schedule import Time
-from ddim.diffusion.solvers import Solver, check_eta, of_model, with_noise
+from ddim.diffusion.solvers import Solver, check_eta, clip_with, of_model, with_noise
 from ddim.diffusion.walk import Moment, walk
 from ddim.errors import InputError, check_whole
 from ddim.system.machine import free_memory
@@ -43,7 +43,7 @@ def generate(
     x = (normal(seed, indices, image_shape(model, shape)) if x is None else x).to(device)
     own = of_model(model, solver, len(times) - 1)
     chosen = with_noise(own, eta, variance, draws(seed, indices, x.shape[1:], like=x))
-    return walk(clipping(guided(model, label, guidance), clip), x, times, chosen)
+    return walk(clipping(guided(model, label, guidance), clip_with(own, clip)), x, times, chosen)
 
 
 @torch.no_grad()
@@ -73,8 +73,8 @@ def sample(
     `ddim.diffusion.course.manner` says; solver="ddim" alone is the paper's.
     eta: 0 is DDIM, 1 is DDPM.  variance: "small" is σ(η), "large" is σ̂ of DDPM; eta="hat" means both at once.
     noise: x at the first time, (n, C, H, W), instead of the seed's own; the images have its dtype, else float32.
-    clip: clamp each x̂_0; by default as the model's folder says, else where there is more noise than signal: see
-    `ddim.diffusion.clipping`. The paper's own samples have clip=False.
+    clip: clamp each x̂_0; by default as the model's folder says, else where there is more noise than signal, and never
+    with a tuned solver: see `ddim.diffusion.clipping`. The paper's own samples have clip=False.
     progress: show a bar.
     label: the class of the images, where the model knows classes: a number or a name; a sequence or a tensor of n; or
     "all", the classes in turn. By default no class.  guidance: see `ddim.guided`. Raises InputError.

@@ -12,7 +12,7 @@ from ddim.diffusion.guidance import Label, plain
 from ddim.diffusion.model import Model, levels
 from ddim.diffusion.noise import check_seed
 from ddim.diffusion.schedule import Time
-from ddim.diffusion.solvers import SDE, TUNED, Implicit, Solver, check_eta, with_noise
+from ddim.diffusion.solvers import SDE, TUNED, Implicit, Solver, check_eta, clip_with, with_noise
 from ddim.errors import InputError, check_whole, listed
 from ddim.evaluation import report
 from ddim.evaluation.reference import Reference, measure, neighbours_figure
@@ -62,8 +62,9 @@ def evaluate(
     """
     courses, label = checked(model, steps, eta, n, spacing, seed, solver), plain(model, label, n, guidance)
     cells = [(S, e) for S in courses for e in dict.fromkeys(eta)]
-    out, workers = Path(out), workers or processes(str(model.device))
-    main, source = workers.is_main_process, reference or model.facts.data or ""
+    out, workers, measured = Path(out), workers or processes(str(model.device)), []
+    main, clip = workers.is_main_process, clip_with(next(iter(courses.values()))[1], clip)
+    source = reference or model.facts.data or ""
     against = reference_of(model, source, features, n, held_out, skip_broken, progress) if main else None
     settings = {"model": model.fingerprint, "precision": model.facts.precision, "seed": seed}
     settings |= {"clip": said(model, clip), "label": label, "guidance": float(guidance)} | way_of(courses, spacing)
@@ -72,7 +73,6 @@ def evaluate(
         shares = {cell: job.share(model, workers) for cell, job in jobs.items()}
         workers.wait_for_everyone()
         warm_up(model, size, main * sum(len(shares[c]) * calls_of(job.solver, job.times) for c, job in jobs.items()))
-        measured = []
         total = sum(sum(map(len, shares[cell])) * (len(job.times) - 1) for cell, job in jobs.items())
         with watched(continues(out)), bar("sampling the grid", total, progress and main) as advance:
             for cell, job in jobs.items():

@@ -26,9 +26,9 @@ from ddim.system.messages import warn
 FAMILY = ("linear", "power-1.25", "power-1.5", "power-1.75", "quadratic", "power-2.5")
 FEW = 32  # pairs that the family is measured on
 HELD_OUT = 128  # pairs that nothing is learned from
-DESCENT = 120  # steps of gradient descent, for each number of steps of the solver
+DESCENT = 100  # steps of gradient descent, for each number of steps of the solver
 BATCH = 16  # pairs in each of them
-LOOKS = 8  # at the held-out pairs on the way
+LOOKS = 5  # at the held-out pairs on the way
 SEED = 2020  # of the noise: not that of the images which are measured later
 
 

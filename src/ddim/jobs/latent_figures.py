@@ -16,7 +16,7 @@ from ddim.diffusion.noise import normal
 from ddim.diffusion.sampling import generate
 from ddim.diffusion.schedule import Time
 from ddim.diffusion.solvers import Implicit, Solver, find
-from ddim.diffusion.walk import Moment
+from ddim.diffusion.walk import Moment, last
 from ddim.errors import InputError
 from ddim.images.selection import Selection
 from ddim.jobs.latent_jobs import batches_of, data_course
@@ -120,22 +120,19 @@ def interpolation_figure(
     Raises InputError.
     """
     T, model = len(levels(model)) - 1, guided(model, label, guidance)
-    solver = solver or ("exact" if images and not ddpm else "ddim")
-    path, solver = data_course(model, solver, steps, spacing, times)
+    default = "exact" if images and not ddpm else "ddim"
+    path, solver = data_course(model, solver or default, steps, spacing, times)
     chosen = Selection(images, model.shape) if images else None
     mixed = tuple(mix_at) or tuple(max(1, T * k // 8) for k in (1, 2, 4, 6, 8))
     check_ends(len(chosen) if chosen else len(seeds), frames, ddpm, mix_at, mixed, T)
+    out = folder(Path(out))
     ends = chosen.batch(range(len(chosen))).to(model.device) if chosen else None
     z = torch.cat([normal(s, [0], model.shape) for s in seeds]).to(model.device)  # (2 or 4, C, H, W)
     if chosen and not ddpm:
-        for moment in encoding(model, ends, path, solver):
-            pass
-        z = latents_of(moment, ends)
+        z = latents_of(last(encoding(model, ends, path, solver)), ends)
         clip = False
     if ddpm and ends is None:
-        for moment in decoding(clipping(model, clip), z, path):
-            pass
-        ends = moment.x.clamp(-1, 1)
+        ends = last(decoding(clipping(model, clip), z, path)).x.clamp(-1, 1)
     if ddpm:
         labels = [f"t = {t}" for t in mixed]
         walks = [ddpm_path(model, ends[:1], ends[1:], t, frames, steps, seed, clip) for t in mixed]
@@ -150,7 +147,7 @@ def interpolation_figure(
                 advance()
             made.append(moment.x.float().cpu())
     rows = list(torch.cat(made).split(frames))  # each (frames, C, H, W)
-    return drawn(model, rows, labels, ends if chosen else None, folder(Path(out)), format)
+    return drawn(model, rows, labels, ends if chosen else None, out, format)
 
 
 def drawn(model: Model, rows: list[Tensor], labels: list[str], ends: Tensor | None, out: Path, format: str) -> Figure:

@@ -12,7 +12,7 @@ from ddim.cli.options import Clipping, Machine, ModelName, Noise, SampleGrid, So
 from ddim.system.messages import say
 
 EXAMPLES = (
-    "ddim sample digits --steps 20                        # 64 images by DDIM, in samples/",
+    "ddim sample digits --solver ddim --steps 20          # 64 images by DDIM, in samples/",
     "ddim sample cifar10 --n 16 --solver unipc --steps 8 --out few",
 )
 
@@ -30,8 +30,8 @@ class Sample:
     """How many images."""
     grid: SampleGrid = SampleGrid()
     solver: SolverName | None = None
-    """How each step is taken, by default ddim. heun and dpm++2s evaluate the network twice in each; tuned is what ddim
-    tune found for so many steps."""
+    """How each step is taken; by default unipc, or ddim with --eta or where the model's folder spreads the steps.
+    heun and dpm++2s evaluate the network twice in each; tuned is what ddim tune found for so many steps."""
     afs: bool = False
     """Take the noise for the network's first answer, of which it is nearly true: one evaluation less."""
     noise: Noise = Noise()

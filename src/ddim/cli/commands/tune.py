@@ -28,7 +28,7 @@ class Tune:
     steps: tuple[int, ...] = (4, 5, 6, 8)
     """Numbers of steps to tune for, a solver each."""
     time: str | None = None
-    """About how long it may take, as 10m; by default 120 steps of gradient descent a solver."""
+    """About how long it may take, as 10m; by default 100 steps of gradient descent a solver."""
     pairs: int = 320
     """Noises that are learned from."""
     seed: int = 2020

@@ -14,13 +14,14 @@ from ddim.diffusion.solvers.inversion import BDIA, OBELM, Exact, Implicit, Pair
 from ddim.diffusion.solvers.multisteps import ab2, ab3, dpm2m, dpm2m_mean, dpm3m, ipndm
 from ddim.diffusion.solvers.singlestep import DPM2S, EulerT, Heun
 from ddim.diffusion.solvers.stochastic import SDE, VARIANCES, Stochastic, check_eta, noise_of
-from ddim.diffusion.solvers.tuned import TUNED, Tuned, Tuning, of_model, tuned
+from ddim.diffusion.solvers.tuned import TUNED, Tuned, Tuning, clip_with, of_model, tuned
 from ddim.errors import InputError, choose
 
 __all__ = [
     "BDIA", "DPM2S", "OBELM", "SDE", "SOLVERS", "TUNED", "VARIANCES", "AnalyticalFirst", "EulerT", "Exact", "Heun",
     "Implicit", "Multistep", "Pair", "Solver", "Stochastic", "Tuned", "Tuning", "UniPC", "ab2", "ab3", "afs",
-    "check_eta", "ddim", "dpm2m", "dpm3m", "find", "ipndm", "multistep", "noise_of", "of_model", "tuned", "with_noise",
+    "check_eta", "clip_with", "ddim", "dpm2m", "dpm3m", "find", "ipndm", "multistep", "noise_of", "of_model", "tuned",
+    "with_noise",
 ]  # fmt: skip
 
 SOLVERS: dict[str, Solver] = {

@@ -95,6 +95,11 @@ def tuned(model, steps: int) -> Tuned:
     return tuning.solvers[steps]
 
 
+def clip_with(solver: str | Solver, clip):
+    """What is said of clipping, and without a word False for a tuned solver, which learned its numbers without."""
+    return False if clip is None and isinstance(solver, Tuned) else clip
+
+
 def of_model(model, solver: str | Solver, steps: int) -> str | Solver:
     """The solver itself in the place of the name "tuned"; anything else as it is. Raises InputError."""
     return tuned(model, steps) if isinstance(solver, str) and solver == TUNED else solver
