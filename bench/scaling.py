@@ -30,7 +30,7 @@ def sampler(o: Namespace, model: str, images: int, steps: int) -> Player:
     import ddim
 
     loaded = networks.as_sampled(ddim.load(model, o.device), o.dtype)
-    return Player(lambda: ddim.sample(loaded, n=images, steps=steps, batch_size=images), device=o.device)
+    return Player(lambda: ddim.sample(loaded, n=images, steps=steps, batch_size=images, solver="ddim"), device=o.device)
 
 
 def evaluator(o: Namespace, name: str, batch: int, repeat: int = 1) -> Player:

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 import ddim
+from ddim.diffusion.course import course
 from ddim.diffusion.model import Model
 from ddim.diffusion.sampling import chunks, default_batch_size, generate
 from ddim.diffusion.schedule import Time, grid
-from ddim.diffusion.solvers import SOLVERS, Implicit, Solver, find
+from ddim.diffusion.solvers import SOLVERS, TUNED, Implicit, Solver, find
 from ddim.diffusion.walk import last
 from ddim.errors import InputError
 from ddim.evaluation import metrics
@@ -31,12 +32,14 @@ SPACINGS = ["quadratic", "power-1.5", "linear", "log-snr", "karras"]
 MANY = 50  # intervals of the long walk, which AB3 takes on the quadratic grid
 
 
-def grid_for(model: Model, solver: Solver, evaluations: int, spacing: str) -> list[Time] | None:
-    """The grid on which a walk takes so many evaluations; None where there is none."""
-    for steps in range(1, evaluations + 2):
-        path = grid(model.abar, steps, spacing)
+def course_for(model: Model, name: str, evaluations: int, spacing: str) -> tuple[list[Time], Solver] | None:
+    """The grid on which a walk takes so many evaluations, and its solver; None where there is none."""
+    if name == TUNED:
+        return course(model, name, evaluations) if spacing == TUNED else None
+    for steps in range(1, evaluations + 2) if spacing != TUNED else ():
+        path, solver = course(model, name, steps, spacing)
         if solver.evaluations(path) == evaluations:
-            return path
+            return path, solver
     return None
 
 
@@ -47,10 +50,10 @@ def images(model: Model, n: int, path: Sequence[Time], solver: Solver) -> Tensor
     return torch.cat([last(generate(model, part, path, solver=solver)).x.clamp(-1, 1).float().cpu() for part in parts])
 
 
-def cell(model: Model, against, many: Tensor, path: Sequence[Time] | None, solver: Solver) -> str:
-    if path is None:
+def cell(model: Model, against, many: Tensor, way: tuple[list[Time], Solver] | None) -> str:
+    if way is None:
         return ""
-    made = images(model, len(many), path, solver)
+    made = images(model, len(many), *way)
     found = metrics.fid(against.statistics, metrics.statistics(against.features, to_uint8(made)))
     return f"{found:.2f} ({distance(made, many):.3f})"
 
@@ -66,10 +69,11 @@ def measure(name: str, o: argparse.Namespace) -> None:
     print(f"of many steps {longest:.2f}")
     for evaluations in o.evaluations:
         start, rows = time.perf_counter(), []
-        for solver in map(find, o.solvers):
-            paths = [grid_for(model, solver, evaluations, spacing) for spacing in o.spacings]
-            rows.append([solver.name, *(cell(model, against, many, path, solver) for path in paths)])
-        print(f"\n{contest.markdown([f'{evaluations} evaluations', *o.spacings], rows)}")
+        spacings = [*o.spacings, *([TUNED] if TUNED in o.solvers else [])]
+        for name in o.solvers:
+            ways = [course_for(model, name, evaluations, spacing) for spacing in spacings]
+            rows.append([name, *(cell(model, against, many, way) for way in ways)])
+        print(f"\n{contest.markdown([f'{evaluations} evaluations', *spacings], rows)}")
         print(f"\n{time.perf_counter() - start:.0f} s", flush=True)
 
 
@@ -79,7 +83,7 @@ def main() -> None:
     parser.add_argument("--data", default="", help="training images; by default those that the model names")
     parser.add_argument("--n", type=int, default=200, help="images a cell (200)")
     parser.add_argument("--evaluations", type=int, nargs="+", default=[4, 5, 6])
-    parser.add_argument("--solvers", nargs="+", default=SAMPLING, help="NAME+afs: with the analytical first step")
+    parser.add_argument("--solvers", nargs="+", default=SAMPLING, help="also NAME+afs, tuned")
     parser.add_argument("--spacings", nargs="+", default=SPACINGS)
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--device", default=None)

@@ -21,9 +21,9 @@ def rms(images):
 
 
 model = ddim.load("digits")
-exact = ddim.sample(model, n=16, steps=250, solver="unipc")
+exact = ddim.sample(model, n=16, steps=250, spacing="linear", solver="unipc")
 for steps in (10, 20, 50):
-    first = ddim.sample(model, n=16, steps=steps, spacing="quadratic")
+    first = ddim.sample(model, n=16, steps=steps, spacing="quadratic", solver="ddim")
     second = ddim.sample(model, n=16, steps=steps, spacing="quadratic", solver=adams_bashforth)
     distances = f"{rms(first - exact):.4f} with DDIM, {rms(second - exact):.4f} with Adams–Bashforth"
     print(f"S = {steps}: the distance to many steps is {distances}")

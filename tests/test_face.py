@@ -111,7 +111,7 @@ def test_examples_are_valid_commands(verb: str):
 
 def test_choices_are_the_tables():
     assert set(options.SPACINGS) == {*schedule.SPACINGS, *schedule.LEVEL_SPACINGS}
-    assert set(get_args(options.SolverName)) == set(ddim.SOLVERS)
+    assert set(get_args(options.SolverName)) == {*ddim.SOLVERS, "tuned"}
     assert set(get_args(options.Precision)) == {*PRECISIONS, "auto", "int8"}
     assert set(get_args(options.Noise.__annotations__["variance"])) == set(VARIANCES)
 

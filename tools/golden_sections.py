@@ -25,7 +25,7 @@ from ddim.networks.unet import UNet, UNetConfig
 from ddim.system import machine
 from ddim.training import loop, new_model, presets, settings, trainer
 
-HOW = {"n": 4, "seed": 3, "batch_size": 4, "clip": False}  # whatever the default of clipping is
+HOW = {"n": 4, "seed": 3, "batch_size": 4, "clip": False, "solver": "ddim"}  # whatever the defaults are
 
 
 def digits_model() -> ddim.Model:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.evaluation.reconstruction import reconstruct
     from ddim.evaluation.reproduction import reproduce
     from ddim.evaluation.step_consistency import consistency
+    from ddim.evaluation.tuning import tune
     from ddim.images.summary import summarise
     from ddim.jobs.latent_figures import diffusion_sequence, interpolation_figure
     from ddim.jobs.latent_jobs import decode_files, encode_files
@@ -67,6 +68,7 @@ _HOMES = {
     "reconstruct": "evaluation.reconstruction",
     "reproduce": "evaluation.reproduction",
     "consistency": "evaluation.step_consistency",
+    "tune": "evaluation.tuning",
     "plots": "plots",
     "data": "images",
     "summarise": "images.summary",

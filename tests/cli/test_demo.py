@@ -13,12 +13,12 @@ CELL, GAP = 64, 4  # of the figure, in pixels
 
 
 def cells(path: Path) -> np.ndarray:
-    """The pictures of the demo's figure, (5, 12, 64, 64), by its bottom right corner."""
+    """The pictures of the demo's figure, (6, 12, 64, 64), by its bottom right corner."""
     with Image.open(path) as sheet:
         array = np.array(sheet.convert("L"), dtype=float)
     step = CELL + GAP
-    grid = array[GAP : GAP + 5 * step, array.shape[1] - 12 * step :]
-    return grid.reshape(5, step, 12, step)[:, :CELL, :, :CELL].transpose(0, 2, 1, 3)
+    grid = array[GAP : GAP + 6 * step, array.shape[1] - 12 * step :]
+    return grid.reshape(6, step, 12, step)[:, :CELL, :, :CELL].transpose(0, 2, 1, 3)
 
 
 def test_an_untrained_demo_does_the_whole_job(tmp_path: Path, ddim_cli, monkeypatch):
@@ -29,6 +29,7 @@ def test_an_untrained_demo_does_the_whole_job(tmp_path: Path, ddim_cli, monkeypa
     assert result.returncode == 0, result.stderr
     for steps in (1000, 100, 50, 20, 10):
         assert re.search(rf"│ DD[PI]M +│ {steps} ", result.stdout)
+    assert re.search(r"│ unipc +│ 10 ", result.stdout)  # what `ddim sample` does by default
     sure = float(re.search(r"([\d.]+)% of 64 DDIM-50 samples", result.stdout)[1])
     assert sure < 60
     assert cells(tmp_path / "demo" / "demo.png").std() > 30

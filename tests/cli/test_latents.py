@@ -168,7 +168,7 @@ def test_reconstruct_by_the_inverting_methods(run, here, method: str):
 def test_consistency_measures_the_distance_to_the_longest(run, here):
     run("consistency", "model", "--steps", 10, 50, 20, "--n", 6, "--batch-size", 4)
     model = ddim.load("model")
-    made = {S: ddim.sample(model, 6, S) for S in (10, 20, 50)}
+    made = {S: ddim.sample(model, 6, S, solver="ddim") for S in (10, 20, 50)}
     result = json.loads((here / "consistency/consistency.json").read_text())
 
     def distance(a, b):
@@ -196,7 +196,7 @@ def test_interpolate_ends_with_the_seeds_own_pictures(run, here):
     run("interpolate", "model", "--seeds", 3, 8, "--frames", 5, "--steps", 10)
     model = ddim.load("model")
     made = cells(here / "interpolate/interpolate.png", 0, 5, 4)
-    ends = torch.cat([ddim.sample(model, 1, 10, seed=s) for s in (3, 8)])
+    ends = torch.cat([ddim.sample(model, 1, 10, seed=s, solver="ddim") for s in (3, 8)])
     assert (made[[0, -1]].int() - data.to_uint8(ends).int()).abs().max() <= 1
     z = torch.cat([normal(s, [0], model.shape) for s in (3, 8)])
     frames = data.to_uint8(ddim.interpolate(model, z[:1], z[1:], 5, 10))
@@ -208,7 +208,7 @@ def test_interpolate_ends_with_the_seeds_own_pictures(run, here):
 def test_interpolate_over_four_seeds_is_a_grid(run, here):
     run("interpolate", "model", "--seeds", 3, 8, 1, 2, "--frames", 3, "--steps", 5, "--format", "webp")
     model = ddim.load("model")
-    corners = data.to_uint8(torch.cat([ddim.sample(model, 1, 5, seed=s) for s in (3, 8, 1, 2)]))
+    corners = data.to_uint8(torch.cat([ddim.sample(model, 1, 5, seed=s, solver="ddim") for s in (3, 8, 1, 2)]))
     made = torch.stack([cells(here / "interpolate/interpolate.png", row, 3, 4) for row in range(3)])
     assert (made[[0, 0, 2, 2], [0, 2, 0, 2]].int() - corners.int()).abs().max() <= 1
     with Image.open("interpolate/interpolate.webp") as moving:

@@ -25,6 +25,7 @@ SMALL = {  # so that what is valid takes no time
     "consistency": ["consistency", "digits", "--steps", "2", "3", "--n", "2"],
     "reproduce": ["reproduce", "digits", "--n", "3", "--steps", "2", "--reconstructed", "2"],
     "train": ["train", "digits", "--steps", "1", "--batch-size", "2"],
+    "tune": ["tune", "digits", "--steps", "2", "--pairs", "32", "--time", "1s"],
     "info": ["info", "digits"],
     "convert": ["convert", "digits", "model"],
     "data": ["data", "digits", "--size", "8"],
@@ -32,7 +33,7 @@ SMALL = {  # so that what is valid takes no time
     "demo": ["demo", "--steps", "1"],  # which always takes minutes, so that it is refused in the end
 }
 # What would be valid and long: of these the fuzz gives only odd values.
-LONG = {"--n", "--steps", "--frames", "--batch-size", "--reconstructed"}
+LONG = {"--n", "--steps", "--frames", "--batch-size", "--reconstructed", "--pairs", "--time"}
 
 
 def names_of(verb: str) -> list[str]:

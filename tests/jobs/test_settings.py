@@ -24,7 +24,8 @@ def test_the_settings_say_what_decides_the_images(tmp_path):
     sample_files(model, tmp_path / "a", n=2, steps=3, solver="heun", clip=Clip(0.9, keep_eps=True), batch_size=2)
     assert settings(tmp_path / "a") == {
         **{"model": model.fingerprint, "precision": model.facts.precision, "format": "png", "seed": 0, "steps": 3},
-        **{"spacing": "linear", "times": None, "eta": 0.0, "clip": [0.9, True], "solver": "heun", "variance": "small"},
+        **{"spacing": "power-1.5", "times": None, "eta": 0.0, "clip": [0.9, True], "solver": "heun"},
+        **{"variance": "small"},
         **{"label": None, "guidance": 1.0, "batch_size": 2},
     }
     with pytest.raises(InputError, match="made with solver heun, not unipc"):

@@ -19,6 +19,8 @@ from ddim.checkpoints.records import OF_WEIGHTS, facts_of
 from ddim.checkpoints.saving import INDEX, SCHEDULER, UNET
 from ddim.checkpoints.scheduler_config import PREDICTION_TYPES, abar_of, check_scheduler, manner_of, unheeded
 from ddim.checkpoints.states import below
+from ddim.checkpoints.tuned_solvers import SOLVERS
+from ddim.checkpoints.tuned_solvers import read as read_solvers
 from ddim.checkpoints.weights import assign, read_folder
 from ddim.diffusion.model import Model
 from ddim.errors import InputError, choose, shown
@@ -124,7 +126,7 @@ def load_folder(path: Path, options: Options | None = None) -> Model:
     if both:
         kept = ("unet_ema", "the average of training; --raw takes unet") if averaged else ("unet", "as trained")
         log.warning("%s: has unet and unet_ema; took %s, %s", path, *kept)
-    said |= facts_of(index.get("ddim", {})) | steps_of(metadata)
+    said |= facts_of(index.get("ddim", {})) | steps_of(metadata) | tuning_of(path / SOLVERS, model.T)
     return replace(model, facts=replace(model.facts, **said))
 
 
@@ -153,6 +155,15 @@ def steps_of(metadata: dict[str, str]) -> dict[str, int]:
     except ValueError:
         return {}
     return {name: value for name, value in facts_of(record).items() if name in OF_WEIGHTS}
+
+
+def tuning_of(path: Path, T: int) -> dict[str, Any]:
+    """What its solvers.json tells of a model; a damaged one is left out with a warning."""
+    try:
+        return {"tuning": read_solvers(path, T)} if path.exists() else {}
+    except InputError as error:
+        log.warning("%s; remove it, or run `ddim tune` again", error)
+        return {}
 
 
 def _within(path: Path, make):

@@ -9,6 +9,7 @@ import torch
 from ddim import __version__
 from ddim.checkpoints.records import OF_WEIGHTS, record_of
 from ddim.checkpoints.scheduler_config import scheduler_config
+from ddim.checkpoints.tuned_solvers import write
 from ddim.diffusion.model import Model
 from ddim.errors import InputError, shown
 from ddim.networks.unet import UNetConfig
@@ -50,6 +51,8 @@ def save(model: Model, to: str | Path, dtype: torch.dtype = torch.float32) -> Pa
     metadata = {"format": "pt"} | ({"ddim": json.dumps(steps)} if steps else {})
     for name, value in {UNET: config, SCHEDULER: scheduler_config(model), INDEX: pipeline}.items():
         write_json(to / name, value)
+    if model.facts.tuning is not None:
+        write(model.facts.tuning, to)
     # A foreign or compiled memory layout is no part of a model: every tensor is stored dense, in its own order.
     weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in model.network.state_dict().items()}
     with replacing(to / WEIGHTS) as part:

@@ -32,3 +32,10 @@ def check_fall(times: Sequence[float]) -> None:
     for t, s in pairwise(times):
         if t <= s:
             raise InputError(f"--times must fall; got {t:g} followed by {s:g}")
+
+
+def check_tuned(options: object, args: Sequence[str]) -> None:
+    """Raise InputError for an option beside --solver tuned, which has its own times."""
+    given = {word.split("=")[0] for word in args} & {"--spacing", "--times", "--afs"}
+    if getattr(options, "solver", None) == "tuned" and given:
+        raise InputError(f"--solver tuned has its own times: leave out {min(given)}")

@@ -33,6 +33,7 @@ GROUPS = {
         "reproduce": "Write the paper's tables 1 and 2 and figures 3 to 6, for a model.",
     },
     "models": {
+        "tune": "Tune solvers to a model, for the fewest steps: from noise alone.",
         "info": "Show what a model is.",
         "convert": "Write a model, from other code too, as a folder for diffusers or the official code.",
         "push": "Put a model on the Hub, with a card.",

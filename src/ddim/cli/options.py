@@ -17,7 +17,7 @@ from typing import Annotated, Literal, TypeVar
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from ddim.cli.checks import check_empty, check_fall, check_number
+from ddim.cli.checks import check_empty, check_fall, check_number, check_tuned
 from ddim.errors import LARGEST, InputError
 
 Options = TypeVar("Options")
@@ -29,7 +29,7 @@ ANY_SPACING = re.compile(r"power-\d{1,2}(\.\d{1,6})?|leading\+\d{1,6}")  # those
 Spacing = Annotated[str, arg(metavar="{" + ",".join(SPACINGS) + ",power-P,leading+N}")]
 SolverName = Literal[
     "ddim", "ab2", "ab3", "ipndm", "dpm++2m", "dpm++3m", "unipc", "unipc2", "unipc3", "heun", "dpm++2s", "euler-t",
-    "sde-dpm++2m", "implicit", "exact", "o-belm",
+    "sde-dpm++2m", "implicit", "exact", "o-belm", "tuned",
 ]  # fmt: skip
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Eta = Annotated[float | Literal["hat"], arg(metavar="FLOAT|hat")]
@@ -87,8 +87,11 @@ class Grid:
 class SampleGrid(Grid):
     """The noise levels that sampling visits."""
 
+    steps: int | None = None
+    """Intervals of the time grid, S; most solvers evaluate the network once in each. By default 10; 50 with ddim."""
     spacing: Spacing | None = None
-    """How the steps are spread over the noise levels; by default as the model's folder says, else linear."""
+    """How the steps are spread over the noise levels; by default as the model's folder says, else power-1.5; linear
+    with ddim."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +148,7 @@ def parse(options: type[Options], verb: str, args: Sequence[str], default: Optio
             raise
     else:
         check(found, frozenset(word.split("=")[0] for word in args))
-        check_empty(args)
+        check_empty(args), check_tuned(found, args)
         return found
     raise InputError(f"{complaint_of(complaint.getvalue())} (see ddim {verb} --help)")
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ddim.diffusion.clipping import Clip
+from ddim.diffusion.solvers.tuned import Tuning
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Facts:
     clip: Clip | bool | None = None  # how its folder says that x̂_0 is clipped when sampling
     spacing: str | None = None  # how its folder says that times are spread when sampling: a name of `schedule.times`
     last_time: int = 0  # where its folder says that sampling ends: 1 is the level of the first β, 0 the data
+    tuning: Tuning | None = None  # the solvers that it was tuned for
     scheduler: dict[str, Any] = field(default_factory=dict)  # every field of its diffusers scheduler_config.json
     assumed: dict[str, Any] = field(default_factory=dict)  # what its file did not say, and was taken instead
     notes: dict[str, Any] = field(default_factory=dict)  # free text for people

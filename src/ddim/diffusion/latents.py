@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from ddim.diffusion.course import course
 from ddim.diffusion.model import Denoiser, check_images, levels
 from ddim.diffusion.schedule import Time, grid, level
 from ddim.diffusion.solvers import Exact, Implicit, Pair, Solver, find
@@ -94,7 +95,8 @@ def decode(
 
     The grid is the one of the encoding. solver: by default `exact` for a pair, else `ddim`. Raises InputError.
     """
-    path = grid(levels(model), steps, spacing, times)
+    default = "ddim" if isinstance(z, Tensor) else "exact"
+    path, solver = course(model, solver or default, steps, spacing, times)
     for part in parts_of(z):
         check_images(model, part)
     return last(decoding(model, z, path, solver)).x.to(parts_of(z)[0].dtype)

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from ddim.diffusion.clipping import Clip, clipping
+from ddim.diffusion.course import sampling_course
 from ddim.diffusion.guidance import Label, guided, labels_of
 from ddim.diffusion.model import Denoiser, check_images, levels
 from ddim.diffusion.noise import check_seed, draws, normal
-from ddim.diffusion.schedule import Time, grid
-from ddim.diffusion.solvers import Solver, check_eta, with_noise
+from ddim.diffusion.schedule import Time
+from ddim.diffusion.solvers import Solver, check_eta, clip_with, of_model, with_noise
 from ddim.diffusion.walk import Moment, walk
 from ddim.errors import InputError, check_whole
 from ddim.system.machine import free_memory
@@ -41,15 +42,16 @@ def generate(
     check_eta(levels(model), times, eta, variance)
     device = getattr(model, "device", "cpu")
     x = (normal(seed, indices, image_shape(model, shape)) if x is None else x).to(device)
-    chosen = with_noise(solver, eta, variance, draws(seed, indices, x.shape[1:], like=x))
-    return walk(clipping(guided(model, label, guidance), clip), x, times, chosen)
+    own = of_model(model, solver, len(times) - 1)
+    chosen = with_noise(own, eta, variance, draws(seed, indices, x.shape[1:], like=x))
+    return walk(clipping(guided(model, label, guidance), clip_with(own, clip)), x, times, chosen)
 
 
 @torch.no_grad()
 def sample(
     model: Denoiser,
     n: int | None = None,
-    steps: int = 50,
+    steps: int | None = None,
     eta: float | str = 0.0,
     spacing: str | None = None,
     seed: int = 0,
@@ -57,7 +59,7 @@ def sample(
     clip: Clip | bool | None = None,
     batch_size: int | None = None,
     times: Sequence[Time] | None = None,
-    solver: str | Solver = "ddim",
+    solver: str | Solver | None = None,
     variance: str = "small",
     shape: tuple[int, int, int] | None = None,
     progress: bool = False,
@@ -68,13 +70,14 @@ def sample(
 
     n: by default 16, or as many as `noise` is for.
     model: a `ddim.Model`, or anything with `abar` and `(x, t) -> Prediction`; the latter needs the images' `shape`.
-    steps, spacing: see `ddim.schedule.times`, by default as the model's folder says, else linear; `times`, an explicit
-    falling grid, replaces both.
+    steps, spacing: see `ddim.schedule.times`; `times`, an explicit falling grid, replaces both.
+    solver: a name of `ddim.SOLVERS`, "tuned" for what `ddim.tune` found, or a value. What is left out of these is as
+    `ddim.diffusion.course.manner` says; solver="ddim" alone is the paper's.
     eta: 0 is DDIM, 1 is DDPM.  variance: "small" is σ(η), "large" is σ̂ of DDPM; eta="hat" means both at once.
     noise: x at the first time, (n, C, H, W), instead of the seed's own; the images have its dtype, else float32.
-    clip: clamp each x̂_0; by default as the model's folder says, else where there is more noise than signal: see
-    `ddim.diffusion.clipping`. The paper's own samples have clip=False.
-    solver: a name of `ddim.SOLVERS`, or a value.  progress: show a bar.
+    clip: clamp each x̂_0; by default as the model's folder says, else where there is more noise than signal, and never
+    with a tuned solver: see `ddim.diffusion.clipping`. The paper's own samples have clip=False.
+    progress: show a bar.
     label: the class of the images, where the model knows classes: a number or a name; a sequence or a tensor of n; or
     "all", the classes in turn. By default no class.  guidance: see `ddim.guided`. Raises InputError.
     """
@@ -89,7 +92,7 @@ def sample(
     if (size := 4 * n * prod(shape)) > free_memory(torch.device("cpu")):
         raise InputError(f"{n:,} images take {size / 2**30:,.0f} GiB of memory: take fewer, or ddim.sample_files")
     check_seed(seed)
-    path = sampling_grid(model, steps, spacing, times)
+    path, solver, *_ = sampling_course(model, steps, spacing, times, solver, eta, variance)
     labels = None if label is None else labels_of(model, label, n)
     batches = list(chunks(n, default_batch_size(model, shape) if batch_size is None else batch_size))
     made = []
@@ -102,19 +105,6 @@ def sample(
                 advance(len(indices))
             made.append(moment.x.clamp(-1, 1).cpu())
     return torch.cat(made)
-
-
-def sampling_grid(
-    model: Denoiser, steps: int, spacing: str | None = None, times: Sequence[Time] | None = None
-) -> list[Time]:
-    """The falling grid to sample over, by the one rule of precedence: what the caller says (`times`, else `spacing`),
-    else what the model's folder says (`model.facts`), else linear. Raises InputError.
-    """
-    facts = getattr(model, "facts", None)
-    path = grid(levels(model), steps, spacing or (facts.spacing if facts else None) or "linear", times)
-    if times is not None or spacing is not None or not facts or not facts.last_time or len(path) < 3:
-        return path
-    return [*(t for t in path if t > facts.last_time), facts.last_time]
 
 
 def image_shape(model: Denoiser, shape: Sequence[int] | None = None) -> tuple[int, int, int]:

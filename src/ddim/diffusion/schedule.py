@@ -51,7 +51,7 @@ SCHEDULES: dict[str, Callable[..., Tensor]] = {"linear": linear, "scaled-linear"
 def check_time(T: int, t: Time) -> Time:
     """A time in 0..T as an int where it is whole, else as a float; or (N,) as float64. Raises InputError."""
     if isinstance(t, Tensor) and t.ndim == 1:
-        t = t.detach().to("cpu", torch.float64)
+        t = t.to("cpu", torch.float64)  # with its gradient
         if not ((t >= 0) & (t <= T)).all():  # NaN is outside too
             raise InputError(f"t must be from 0 to {T}; got {t[~((t >= 0) & (t <= T))][0].item():g}")
         return t

@@ -10,7 +10,7 @@ from torch import Tensor
 from ddim.diffusion.model import Denoiser, check_images, levels
 from ddim.diffusion.process import Prediction
 from ddim.diffusion.schedule import Time, check_time
-from ddim.diffusion.solvers import find
+from ddim.diffusion.solvers import find, of_model
 from ddim.diffusion.solvers.contract import Solver
 from ddim.errors import InputError, listed
 
@@ -29,12 +29,13 @@ def walk(
     """Carry x along `times`: falling times sample, rising times encode. Yields (x, Prediction, state) after each step.
 
     x: (N, C, H, W) at times[0].  times: numbers in 0..T, or (N,) tensors for a time per image.
-    solver: a name of `ddim.SOLVERS`, or a value.  state: where another walk of the same solver ended.
+    solver: a name of `ddim.SOLVERS`, "tuned" (on its own times), or a value.
+    state: where another walk of the same solver ended.
     Nothing is kept: memory does not grow with the number of steps. Raises InputError, also where the walk ends in
     numbers that are not finite.
     """
-    solver = find(solver)
     path = [check_time(len(levels(model)) - 1, t) for t in listed("times", times)]
+    solver = find(of_model(model, solver, len(path) - 1))
     check_images(model, x)
     for i, (t, s) in enumerate(pairwise(path), 2):
         x, prediction, state = solver.step(model, x, t, s, state)

@@ -1,4 +1,4 @@
-"""Measuring: feature networks and distances, the paper's tables and figures, each one and all at once."""
+"""Measuring: feature networks and distances, the paper's tables and figures, each one and all at once; tuning."""
 
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ddim.evaluation.reconstruction import reconstruct
     from ddim.evaluation.reproduction import reproduce
     from ddim.evaluation.step_consistency import consistency
+    from ddim.evaluation.tuning import tune
 
 _HOMES = {
     "features": "features",
@@ -18,6 +19,7 @@ _HOMES = {
     "reconstruct": "reconstruction",
     "reproduce": "reproduction",
     "consistency": "step_consistency",
+    "tune": "tuning",
 }
 
 __all__ = list(_HOMES)

@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 
 from ddim.diffusion.clipping import Clip
+from ddim.diffusion.course import course
 from ddim.diffusion.guidance import Label, plain
-from ddim.diffusion.model import Model, levels
+from ddim.diffusion.model import Model
 from ddim.diffusion.noise import check_seed
-from ddim.diffusion.schedule import Time, grid
-from ddim.diffusion.solvers import SDE, Implicit, Solver, check_eta, find, with_noise
+from ddim.diffusion.schedule import Time
+from ddim.diffusion.solvers import SDE, TUNED, Implicit, Solver, check_eta, clip_with, with_noise
 from ddim.errors import InputError, check_whole, listed
 from ddim.evaluation import report
 from ddim.evaluation.reference import Reference, measure, neighbours_figure
@@ -60,20 +61,20 @@ def evaluate(
     in `ddim.sample`; label and guidance likewise.  name: what the report calls the model.
     Returns the report as table.json holds it; None in the processes that help. Raises InputError.
     """
-    grids, label = checked(model, out, steps, eta, n, spacing, seed, solver), plain(model, label, n, guidance)
-    cells = [(S, e) for S in grids for e in dict.fromkeys(eta)]
-    out, workers = Path(out), workers or processes(str(model.device))
-    main, solver, source = workers.is_main_process, find(solver), reference or model.facts.data or ""
+    courses, label = checked(model, out, steps, eta, n, spacing, seed, solver), plain(model, label, n, guidance)
+    cells = [(S, e) for S in courses for e in dict.fromkeys(eta)]
+    out, workers, measured = Path(out), workers or processes(str(model.device)), []
+    main, clip = workers.is_main_process, clip_with(next(iter(courses.values()))[1], clip)
+    source = reference or model.facts.data or ""
     against = reference_of(model, source, features, n, held_out, skip_broken, progress) if main else None
-    settings = {"model": model.fingerprint, "precision": model.facts.precision, "spacing": spacing, "seed": seed}
-    settings |= {"clip": said(model, clip), "solver": solver.name, "label": label, "guidance": float(guidance)}
+    settings = {"model": model.fingerprint, "precision": model.facts.precision, "seed": seed}
+    settings |= {"clip": said(model, clip), "label": label, "guidance": float(guidance)} | way_of(courses, spacing)
     with opened(out / "evaluate.json", settings, batch_size, model, workers) as size:
-        jobs = {(S, e): job_of(out, n, size, grids[S], S, e, settings, clip, solver) for S, e in cells}
+        jobs = {(S, e): job_of(out, n, size, *courses[S], S, e, settings, clip) for S, e in cells}
         shares = {cell: job.share(model, workers) for cell, job in jobs.items()}
         workers.wait_for_everyone()
-        warm_up(model, size, main * sum(len(shares[cell]) * calls_of(solver, grids[cell[0]]) for cell in cells))
-        measured = []
-        total = sum(sum(map(len, share)) * (len(grids[cell[0]]) - 1) for cell, share in shares.items())
+        warm_up(model, size, main * sum(len(shares[c]) * calls_of(job.solver, job.times) for c, job in jobs.items()))
+        total = sum(sum(map(len, shares[cell])) * (len(job.times) - 1) for cell, job in jobs.items())
         with watched(continues(out)), bar("sampling the grid", total, progress and main) as advance:
             for cell, job in jobs.items():
                 for indices in shares[cell]:
@@ -86,14 +87,22 @@ def evaluate(
                 workers.wait_for_everyone()
                 if against:
                     advance(0, f"measuring S = {cell[0]}, {report.name_of(cell[1])}")
-                    cost = {"evaluations": solver.evaluations(job.times) * (1 if guidance in (0, 1) else 2)}
+                    cost = {"evaluations": job.solver.evaluations(job.times) * (1 if guidance in (0, 1) else 2)}
                     measured.append({"steps": cell[0], "eta": cell[1], **cost, **measure(against, job, model.device)})
                     advance(0, "")
         found = against and record(model, against, measured, n, settings, cells, name)
         return found and written(found, against, jobs, out)
 
 
-def job_of(out: Path, n: int, size: int, times, S: int, eta: float | str, settings: dict, clip, solver) -> Job:
+def way_of(courses: dict[int, tuple[list[Time], Solver]], spacing: str) -> dict:
+    """The solver and the spacing of a report, as it keeps them; the times of a tuned solver are its own."""
+    name = next(iter(courses.values()))[1].name
+    if name != TUNED:
+        return {"solver": name, "spacing": spacing}
+    return {"solver": name, "spacing": "its own", "times": {str(S): path for S, (path, _) in courses.items()}}
+
+
+def job_of(out: Path, n: int, size: int, times, solver, S: int, eta: float | str, settings: dict, clip) -> Job:
     """The job that makes the images of a cell."""
     how = {"seed": settings["seed"], "label": settings["label"], "guidance": settings["guidance"]}
     return Job(cell_files(out, S, eta), n, size, times, eta, clip=clip, solver=solver, **how)
@@ -104,22 +113,24 @@ def cell_files(out: Path, S: int, eta: float | str) -> Shards:
     return Shards(folder(out / "cells" / f"S{S}-eta{eta}"))
 
 
-def checked(model: Model, out, steps, eta, n: int, spacing: str, seed: int, solver) -> dict[int, list[Time]]:
-    """The time grid of each S. Raises InputError where a cell cannot be measured."""
+def checked(
+    model: Model, out, steps, eta, n: int, spacing: str, seed: int, solver
+) -> dict[int, tuple[list[Time], Solver]]:
+    """The time grid and the solver of each S. Raises InputError where a cell cannot be measured."""
     check_named(model, out), check_whole("n", n, 2), check_seed(seed)
     steps, eta = listed("steps", steps), listed("eta", eta)
-    grids = {S: grid(levels(model), S, spacing) for S in dict.fromkeys(steps)}
-    if not grids or not eta:
+    courses = {S: course(model, solver, S, spacing) for S in dict.fromkeys(steps)}
+    if not courses or not eta:
         raise InputError("evaluate needs at least one number of steps and one eta")
-    if isinstance(find(solver), Implicit):
+    if any(isinstance(how, Implicit) for _, how in courses.values()):
         raise InputError("solver implicit is for encoding; choose another to evaluate samples")
-    if find(solver) is SDE and set(eta) != {1}:
+    if any(how is SDE for _, how in courses.values()) and set(eta) != {1}:
         raise InputError(f"solver {SDE.name} has eta 1: pass eta 1 alone, or choose dpm++2m")
     for e in eta:
-        with_noise(solver, e, "small", iter(()))
-        for times in grids.values():
+        for times, how in courses.values():
+            with_noise(how, e, "small", iter(()))
             check_eta(model.abar, times, e)
-    return grids
+    return courses
 
 
 def record(model: Model, against: Reference, measured: list[dict], n: int, settings: dict, cells, name: str) -> dict:

@@ -19,7 +19,8 @@ def cell(report: dict, steps: int, eta: float | str) -> dict | None:
 
 def grid(report: dict) -> list[list[str]]:
     """Table 1 as rows of text: FID by η (down) and S (across), the paper's row under each where there is one."""
-    rows = [["FID, S =", *map(str, report["steps"])]]
+    by = "" if report.get("solver", "ddim") == "ddim" else f" by {report['solver']}"
+    rows = [[f"FID{by}, S =", *map(str, report["steps"])]]
     for eta in report["eta"]:
         cells = [cell(report, steps, eta) for steps in report["steps"]]
         rows.append([name_of(eta), *(f"{c['fid']:.3f}" if c else "…" for c in cells)])

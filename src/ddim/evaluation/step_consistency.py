@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ddim.diffusion.course import course
 from ddim.diffusion.model import Model, levels
 from ddim.diffusion.noise import normal
 from ddim.diffusion.sampling import generate
-from ddim.diffusion.schedule import grid
-from ddim.diffusion.solvers import Solver, find
+from ddim.diffusion.solvers import Solver
 from ddim.errors import InputError, check_whole, listed
 from ddim.jobs.latent_jobs import batches_of
 from ddim.jobs.sampling import bar
@@ -46,17 +46,17 @@ def consistency(
     every = sorted(set(steps or [*(S for S in (10, 20, 50, 100) if S < model.T), model.T]))
     if len(every) < 2:
         raise InputError(f"consistency compares two numbers of steps or more; got {every[0]} alone")
-    grids = {S: grid(levels(model), S, spacing) for S in every}
-    if len({times[0] for times in grids.values()}) > 1:
-        tops = ", ".join(f"{times[0]} for S = {S}" for S, times in grids.items())
+    courses = {S: course(model, solver, S, spacing) for S in every}
+    if len({times[0] for times, _ in courses.values()}) > 1:
+        tops = ", ".join(f"{times[0]} for S = {S}" for S, (times, _) in courses.items())
         raise InputError(f"{spacing} grids start at different times ({tops}); use linear or quadratic")
     out, batches = folder(Path(out)), batches_of(model, n, batch_size)
     parts: dict[int, list[Tensor]] = {S: [] for S in every}
-    with bar("sampling", len(batches) * sum(len(t) - 1 for t in grids.values()), progress) as advance:
+    with bar("sampling", len(batches) * sum(len(t) - 1 for t, _ in courses.values()), progress) as advance:
         for indices in batches:
             x = normal(seed, indices, model.shape)
-            for S, times in grids.items():
-                for moment in generate(model, indices, times, x=x, clip=clip, solver=solver):
+            for S, (times, how) in courses.items():
+                for moment in generate(model, indices, times, x=x, clip=clip, solver=how):
                     advance()
                 parts[S].append(moment.x.clamp(-1, 1).float().cpu())
     made = {S: torch.cat(images) for S, images in parts.items()}  # (n, C, H, W) each
@@ -65,7 +65,7 @@ def consistency(
     figure = sheets.rows([made[S][:SHOWN] for S in every], [f"S = {S}" for S in every])
     found = {
         **{"model": model.fingerprint, "precision": model.facts.precision, "n": n, "seed": seed, "spacing": spacing},
-        **{"solver": find(solver).name, "longest": every[-1]},
+        **{"solver": courses[every[-1]][1].name, "longest": every[-1]},
         # Image k against image k + 1 of the longest: made of independent noises, so unrelated.
         **{"unrelated": distance(longest, longest.roll(1, 0)), "rows": rows},
     }

@@ -16,10 +16,10 @@ from ddim.diffusion.noise import normal
 from ddim.diffusion.sampling import generate
 from ddim.diffusion.schedule import Time
 from ddim.diffusion.solvers import Implicit, Solver, find
-from ddim.diffusion.walk import Moment
+from ddim.diffusion.walk import Moment, last
 from ddim.errors import InputError
 from ddim.images.selection import Selection
-from ddim.jobs.latent_jobs import batches_of, data_grid
+from ddim.jobs.latent_jobs import batches_of, data_course
 from ddim.jobs.sampling import bar
 from ddim.plots import animations, sheets
 from ddim.system.files import folder
@@ -58,7 +58,8 @@ def diffusion_sequence(
     """
     if n < 1 or frames < 2:
         raise InputError(f"sequence needs at least 1 image and 2 frames; got {n} and {frames}")
-    model, path = guided(model, label, guidance), data_grid(model, steps, spacing, times)
+    model = guided(model, label, guidance)
+    path, solver = data_course(model, solver, steps, spacing, times)
     S, out = len(path) - 1, folder(Path(out))
     columns = moments(S, frames)
     kept = sorted({*columns, *moments(S, MOMENTS)})
@@ -117,23 +118,20 @@ def interpolation_figure(
     ddpm: the DDPM way between two ends, one row for each time of `mix_at`, with the noise of `seed`.
     label, guidance, clip: as in `ddim.sample`, of all images; those encoded are decoded unclipped. Raises InputError.
     """
-    spacing = spacing or ("quadratic" if images and not ddpm else "linear")
-    T, model, path = len(levels(model)) - 1, guided(model, label, guidance), data_grid(model, steps, spacing, times)
+    T, model, real = len(levels(model)) - 1, guided(model, label, guidance), bool(images) and not ddpm
+    spacing = spacing or ("quadratic" if real else "linear")
+    path, solver = data_course(model, solver or ("exact" if real else "ddim"), steps, spacing, times)
     chosen = Selection(images, model.shape) if images else None
     mixed = tuple(mix_at) or tuple(max(1, T * k // 8) for k in (1, 2, 4, 6, 8))
     check_ends(len(chosen) if chosen else len(seeds), frames, ddpm, mix_at, mixed, T)
-    out, solver = folder(Path(out)), find(solver or ("exact" if chosen and not ddpm else "ddim"))
+    out = folder(Path(out))
     ends = chosen.batch(range(len(chosen))).to(model.device) if chosen else None
     z = torch.cat([normal(s, [0], model.shape) for s in seeds]).to(model.device)  # (2 or 4, C, H, W)
     if chosen and not ddpm:
-        for moment in encoding(model, ends, path, solver):
-            pass
-        z = latents_of(moment, ends)
+        z = latents_of(last(encoding(model, ends, path, solver)), ends)
         clip = False
     if ddpm and ends is None:
-        for moment in decoding(clipping(model, clip), z, path):
-            pass
-        ends = moment.x.clamp(-1, 1)
+        ends = last(decoding(clipping(model, clip), z, path)).x.clamp(-1, 1)
     if ddpm:
         labels = [f"t = {t}" for t in mixed]
         walks = [ddpm_path(model, ends[:1], ends[1:], t, frames, steps, seed, clip) for t in mixed]

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 
+from ddim.diffusion.course import course, is_tuned
 from ddim.diffusion.guidance import Label, guided, labels_of, plain
 from ddim.diffusion.latents import check_pair_grid, decoding, encoding, latents_of
-from ddim.diffusion.model import Denoiser, Model, levels
+from ddim.diffusion.model import Denoiser, Model
 from ddim.diffusion.sampling import chunks, default_batch_size
 from ddim.diffusion.schedule import Time, grid
 from ddim.diffusion.solvers import Exact, Implicit, Solver, find
@@ -35,12 +36,14 @@ class Encoded:
     residual: float
 
 
-def data_grid(model: Model, steps: int, spacing: str = "linear", times: Sequence[Time] | None = None) -> list[Time]:
-    """A grid between images and latents: it ends at 0, where the images are. Raises InputError."""
-    path = grid(levels(model), steps, spacing, times)
+def data_course(
+    model: Denoiser, solver: str | Solver, steps: int, spacing: str = "linear", times: Sequence[Time] | None = None
+) -> tuple[list[Time], Solver]:
+    """A grid between images and latents, which ends at 0, where the images are; and its solver. Raises InputError."""
+    path, how = course(model, solver, steps, spacing, times)
     if path[-1] != 0:
         raise InputError(f"times must end at 0, where the images are; got {path[-1]}")
-    return path
+    return path, how
 
 
 def guide_of(model: Model, label: Label | None, guidance: float, n: int) -> Callable[[range], Denoiser]:
@@ -77,7 +80,7 @@ def encode_files(
     out = Path(out)
     if out.suffix != ".safetensors":
         raise InputError(f"{out}: latents are kept as .safetensors; change --out")
-    path, solver = data_grid(model, steps, spacing, times), find(solver)
+    path, solver = data_course(model, find(solver), steps, spacing, times)
     if isinstance(solver, Exact):
         check_pair_grid(path)
     chosen = Selection(images, model.shape, skip_broken)
@@ -139,6 +142,8 @@ def decode_files(
     label, guidance: by default those that they were made with. Raises InputError.
     """
     file, out = LatentFile(Path(latents)), Path(out)
+    if is_tuned(solver):
+        times, solver = course(model, solver, steps or len(file.times) - 1, times=times)
     path = checked_grid(file, Path(latents), model, steps, spacing, times, force)
     solver, beside = decoder(file, Path(latents), solver), sheet_beside(out)
     batches = batches_of(model, len(file), batch_size)

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 
 from ddim.checkpoints.saving import save
+from ddim.diffusion.course import sampling_course
 from ddim.diffusion.facts import Facts
 from ddim.diffusion.guidance import in_turn
 from ddim.diffusion.model import Model
-from ddim.diffusion.sampling import generate, sampling_grid
+from ddim.diffusion.sampling import generate
 from ddim.errors import InputError
 from ddim.jobs.sampling import bar
 from ddim.networks.blocks import UNetConfig
@@ -54,7 +55,7 @@ def push(
     source: str = "",
     private: bool = False,
     metrics: str | Path | None = None,
-    steps: int = 50,
+    steps: int | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> str:
@@ -67,14 +68,14 @@ def push(
     table = Path(metrics) if metrics else Path(source) / "table.md"
     if metrics and not table.is_file():
         raise InputError(f"{table}: no such file")
-    times = sampling_grid(model, min(steps, model.T))
+    times, solver, *_ = sampling_course(model, None if steps is None else min(steps, model.T))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save(replace(model, facts=shareable_facts(model.facts)), folder)
         with bar("sampling", len(times) - 1, progress) as advance:
             labels = in_turn(model, SHOWN) if model.classes else None
             n = SHOWN if labels is None else len(labels)
-            for moment in generate(model, range(n), times, seed=seed, label=labels):
+            for moment in generate(model, range(n), times, seed=seed, label=labels, solver=solver):
                 advance()
         sheet = sheets.grid(moment.x) if labels is None else sheets.by_class(moment.x, labels, model.classes)
         sheets.save(sheet, folder / "samples.png")

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from ddim.diffusion.clipping import Clip, clipping
+from ddim.diffusion.course import sampling_course
 from ddim.diffusion.guidance import ALL, Label, labels_of, plain
 from ddim.diffusion.model import Model, levels
 from ddim.diffusion.noise import check_seed
-from ddim.diffusion.sampling import chunks, default_batch_size, generate, sampling_grid
+from ddim.diffusion.sampling import chunks, default_batch_size, generate
 from ddim.diffusion.schedule import Time
-from ddim.diffusion.solvers import Solver, check_eta, find, noise_of, with_noise
+from ddim.diffusion.solvers import Solver, check_eta, clip_with, noise_of, with_noise
 from ddim.diffusion.walk import Moment
 from ddim.errors import InputError, check_whole, choose, shown
 from ddim.images.pixels import to_uint8
@@ -96,7 +97,7 @@ def sample_files(
     model: Model,
     out: str | Path,
     n: int = 64,
-    steps: int = 50,
+    steps: int | None = None,
     eta: float | str = 0.0,
     spacing: str | None = None,
     seed: int = 0,
@@ -104,7 +105,7 @@ def sample_files(
     format: Literal["png", "npz"] = "png",
     batch_size: int | None = None,
     times: Sequence[Time] | None = None,
-    solver: str | Solver = "ddim",
+    solver: str | Solver | None = None,
     variance: str = "small",
     progress: bool = False,
     workers=None,
@@ -119,28 +120,28 @@ def sample_files(
     """
     check_named(model, out), check_whole("n", n), check_seed(seed), choose("format", format, {"png": 1, "npz": 1})
     out, workers = Path(out), workers or processes(str(model.device))
-    path, npz = sampling_grid(model, steps, spacing, times), format == "npz"
+    path, how, spacing, steps = sampling_course(model, steps, spacing, times, solver, eta, variance)
+    clip, npz = clip_with(how, clip), format == "npz"
     check_eta(model.abar, path, eta, variance)
-    with_noise(solver, eta, variance, iter(()))
-    spacing = spacing or model.facts.spacing or "linear"
+    with_noise(how, eta, variance, iter(()))
     label, beside = plain(model, label, n, guidance), sheet_beside(out)
     eta, variance = noise_of(eta, variance)
     settings = {
         **{"model": model.fingerprint, "precision": model.facts.precision, "format": format, "seed": seed},
-        **{"steps": None if times is not None else steps, "spacing": None if times is not None else spacing},
-        **{"times": path if times is not None or path[-1] else None, "eta": eta, "clip": said(model, clip)},
-        **{"solver": find(solver).name, "variance": variance, "label": label, "guidance": float(guidance)},
+        **{"steps": steps, "spacing": spacing, "times": path if spacing is None or path[-1] else None},
+        **{"eta": eta, "clip": said(model, clip), "solver": how.name, "variance": variance},
+        **{"label": label, "guidance": float(guidance)},
     }
     if path[-1] > model.facts.last_time and workers.is_main_process:
         warn(f"the times end at {path[-1]}, not at 0: the images will still be noisy")
     with opened(out / "sample.json", settings, batch_size, model, workers) as size:
         files = Shards(folder(out / "shards")) if npz else Pngs(out)
-        job = Job(files, n, size, path, eta, seed, clip, solver, variance, label, guidance)
+        job = Job(files, n, size, path, eta, seed, clip, how, variance, label, guidance)
         share = job.share(model, workers)
         workers.wait_for_everyone()
         total = sum(map(len, share)) * (len(path) - 1)
         if workers.is_main_process:
-            foretell(model, size, len(share) * calls_of(solver, path))
+            foretell(model, size, len(share) * calls_of(how, path))
         with watched(continues(out)), bar("sampling", total, progress and workers.is_main_process) as advance:
             for indices in share:
                 for moment in job.walk(model, indices):

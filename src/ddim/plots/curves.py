@@ -1,7 +1,9 @@
 """Curves, by matplotlib."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,6 +52,26 @@ def loss_curve(log: Path, path: Path) -> Path:
     if losses.max() > 3 * losses.min() > 0:
         axes.set_yscale("log")
     axes.grid(alpha=0.3)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=120)
+    return path
+
+
+def tuning_curves(solvers: Mapping[int, Any], path: Path) -> Path:
+    """The held-out distance over the steps of descent, a curve for each number of steps of a tuned solver."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for S, solver in sorted(solvers.items()):
+        if not (curve := solver.about.get("held_out")):
+            continue
+        steps, far = ([row[i] for row in curve] for i in (0, 1))
+        start = f"{solver.base.name} on {solver.about.get('start')}"
+        axes.plot(steps, far, marker="o", markersize=3, label=f"S = {S}, from {start}")
+    axes.set(xlabel="steps of gradient descent", ylabel="distance to the many-step end, held out", yscale="log")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(fontsize="small")
     with replacing(path) as part:
         figure.savefig(part, dpi=120)
     return path

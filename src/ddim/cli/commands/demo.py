@@ -37,8 +37,8 @@ def main(args: Sequence[str]) -> None:
     from rich.table import Table
 
     from ddim.checkpoints.loading import load
+    from ddim.diffusion.course import course, sampling_course
     from ddim.diffusion.sampling import generate
-    from ddim.diffusion.schedule import grid
     from ddim.plots import sheets
     from ddim.system.progress import progress
     from ddim.training.trainer import train
@@ -52,18 +52,21 @@ def main(args: Sequence[str]) -> None:
         raise InputError(f"stopped; ddim demo --out {o.out} continues it")
     model = load(run)
 
+    ways = [(name, eta, *course(model, "ddim", steps)) for name, steps, eta in ROWS]
+    default = sampling_course(model)
+    ways.append((default.solver.name, 0.0, default.times, default.solver))
     table = Table("sampler", "S", "η", "seconds", "speed-up", title=f"{TIMED} images, same starting noise")
     images, base = [], 0.0
-    with torch.no_grad(), progress("sampling", sum(steps for _, steps, _ in ROWS)) as advance:
-        for name, steps, eta in ROWS:
+    with torch.no_grad(), progress("sampling", sum(len(times) - 1 for _, _, times, _ in ways)) as advance:
+        for name, eta, times, solver in ways:
             start = time.perf_counter()
-            for moment in generate(model, range(TIMED), grid(model.abar, steps), eta, o.seed):
+            for moment in generate(model, range(TIMED), times, eta, o.seed, solver=solver):
                 advance()
             seconds = time.perf_counter() - start
             base = base or seconds
             images.append(moment.x[:SHOWN])
-            table.add_row(name, str(steps), f"{eta:g}", f"{seconds:.2f}", f"{base / seconds:.0f}×")
-    labels = [f"{name}-{steps}" for name, steps, _ in ROWS]
+            table.add_row(name, str(len(times) - 1), f"{eta:g}", f"{seconds:.2f}", f"{base / seconds:.0f}×")
+    labels = [f"{name}-{len(times) - 1}" for name, _, times, _ in ways]
     figure = sheets.save(sheets.rows(images, labels), o.out / "demo.png")
     Console().print(table)
     for line in classified(model, o.seed):
@@ -90,7 +93,7 @@ def classified(model, seed: int) -> list[str]:
     real = to_float(load(find("digits", 8, 1))).flatten(1)  # (1797, 64)
     seen, held, seen_y, held_y = train_test_split(real, target, test_size=0.2, random_state=0, stratify=target)
     classifier = KNeighborsClassifier(5).fit(seen, seen_y)
-    fake = sample(model, n=CLASSIFIED, steps=50, seed=seed).flatten(1)  # (256, 64)
+    fake = sample(model, n=CLASSIFIED, steps=50, seed=seed, solver="ddim").flatten(1)  # (256, 64)
     noise = torch.rand(fake.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
     def sure(images) -> str:

@@ -36,14 +36,20 @@ def classes(model) -> str:
     return f"{len(model.classes)}: {few}" + ("" if model.null_label is None else "; or none")
 
 
+def tuned_for(model) -> str:
+    """The numbers of steps that a model has tuned solvers for."""
+    of = "" if model.facts.tuning.model == model.fingerprint else "; of other weights, so `ddim tune` again"
+    return f"{', '.join(map(str, sorted(model.facts.tuning.solvers)))} steps{of}"
+
+
 def described(model) -> dict[str, object]:
     """What there is to say of a model, by name."""
     from ddim.checkpoints.scheduler_config import beta_config
 
     betas, last, facts = beta_config(model.abar), model.abar[-1], model.facts
     channels, height, width = model.shape
-    known = {name: value for name, value in asdict(facts).items() if value not in (None, {}, "fp32")}
-    elsewhere = ("assumed", "scheduler", "notes", "images", "classes")
+    known = {name: value for name, value in vars(facts).items() if value not in (None, {}, "fp32")}
+    elsewhere = ("assumed", "scheduler", "notes", "images", "classes", "tuning")
     assumed = ", ".join(f"{name} {value}" for name, value in facts.assumed.items())
     return {
         "parameters": f"{sum(p.numel() for p in model.network.parameters()):,}",
@@ -57,6 +63,7 @@ def described(model) -> dict[str, object]:
         "fingerprint": model.fingerprint,
         **{name: value for name, value in known.items() if name not in elsewhere},
         **({"trained on": f"{facts.images:,} images"} if facts.images else {}),
+        **({"tuned for": tuned_for(model)} if facts.tuning else {}),
         **({"assumed": assumed} if assumed else {}),
         **facts.notes,
         **{f"scheduler.{name}": value for name, value in facts.scheduler.items() if name != "trained_betas"},

@@ -27,8 +27,8 @@ class Push:
     """Make it for yourself and those you choose only."""
     metrics: Path | None = None
     """A table.md of `ddim evaluate` for the card; by default the one in the model's folder, if there is one."""
-    steps: int = 50
-    """Number of steps of each sample on the card."""
+    steps: int | None = None
+    """Number of steps of each sample on the card; by default as in ddim sample."""
     seed: int = 0
     """Seed of the samples on the card."""
     device: str | None = None

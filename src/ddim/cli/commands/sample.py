@@ -12,7 +12,7 @@ from ddim.cli.options import Clipping, Machine, ModelName, Noise, SampleGrid, So
 from ddim.system.messages import say
 
 EXAMPLES = (
-    "ddim sample digits --steps 20                        # 64 images by DDIM, in samples/",
+    "ddim sample digits --solver ddim --steps 20          # 64 images by DDIM, in samples/",
     "ddim sample cifar10 --n 16 --solver unipc --steps 8 --out few",
 )
 
@@ -29,8 +29,9 @@ class Sample:
     n: int = 64
     """How many images."""
     grid: SampleGrid = SampleGrid()
-    solver: SolverName = "ddim"
-    """How each step is taken; heun and dpm++2s evaluate the network twice in each."""
+    solver: SolverName | None = None
+    """How each step is taken; by default unipc, or ddim with --eta or where the model's folder spreads the steps.
+    heun and dpm++2s evaluate the network twice in each; tuned is what ddim tune found for so many steps."""
     afs: bool = False
     """Take the noise for the network's first answer, of which it is nearly true: one evaluation less."""
     noise: Noise = Noise()
@@ -45,31 +46,35 @@ class Sample:
     """Compile the network first: a minute of waiting, then faster steps on a GPU; on a CPU it gains little."""
     machine: Machine = Machine()
 
-    def folder(self) -> Path:
-        g, eta = self.grid, self.noise.eta if self.noise.variance == "small" else "hat"
-        steps = f"S{g.steps}-{g.spacing or 'linear'}" if g.times is None else f"times{len(g.times) - 1}"
+    def folder(self, way) -> Path:
+        """Where the images go: named after the settings."""
+        eta = self.noise.eta if self.noise.variance == "small" else "hat"
+        steps = f"S{way.steps}" if self.grid.times is None else f"times{len(way.times) - 1}"
+        steps += f"-{way.spacing}" if way.spacing else ""
         clip = {"auto": "", "on": "-clip", "off": "-noclip"}[self.clipping.clip]
-        solver = "" if self.named() == "ddim" else f"-{self.named()}"
+        solver = "" if way.solver.name == "ddim" else f"-{way.solver.name}"
         chosen = "" if self.classes.label is None else "-" + re.sub(r"[^\w.-]+", "-", self.classes.label)
         chosen += "" if self.classes.guidance == 1 else f"-guidance{self.classes.guidance:g}"
         name = f"{Path(self.model).name}{chosen}-{steps}{solver}-eta{eta}{clip}-seed{self.noise.seed}"
-        return self.out or Path("samples") / name
-
-    def named(self) -> str:
-        return f"{self.solver}+afs" if self.afs else self.solver
+        return Path("samples") / name
 
 
 def main(args: Sequence[str]) -> None:
     o = parse(Sample, "sample", args)
+    from ddim.diffusion.course import manner, sampling_course
     from ddim.jobs.sampling import sample_files
     from ddim.system.processes import processes
 
     workers = processes(o.machine.device)
     model = load_model(o.model, o.machine, workers.device, workers.is_main_process, o.compile)
+    g, noise, solver = o.grid, o.noise, o.solver
+    if o.afs:
+        solver = f"{manner(model, g.steps, g.spacing, solver, noise.eta, noise.variance).solver}+afs"
+    way = sampling_course(model, g.steps, g.spacing, g.times, solver, noise.eta, noise.variance)
     made = sample_files(
-        model, o.folder(), o.n, o.grid.steps, o.noise.eta, o.grid.spacing, o.noise.seed, o.clipping.value(), o.format,
-        o.machine.batch_size, o.grid.times, o.named(), o.noise.variance, progress=True, workers=workers,
-        label=o.classes.label, guidance=o.classes.guidance,
+        model, o.out or o.folder(way), o.n, g.steps, noise.eta, g.spacing, noise.seed, o.clipping.value(), o.format,
+        o.machine.batch_size, g.times, solver, noise.variance, progress=True, workers=workers, label=o.classes.label,
+        guidance=o.classes.guidance,
     )  # fmt: skip
     if made:
         say(f"{o.n} images: {made.images}", f"sheet of the first {made.shown}: {made.sheet}")

@@ -14,12 +14,14 @@ from ddim.diffusion.solvers.inversion import BDIA, OBELM, Exact, Implicit, Pair
 from ddim.diffusion.solvers.multisteps import ab2, ab3, dpm2m, dpm2m_mean, dpm3m, ipndm
 from ddim.diffusion.solvers.singlestep import DPM2S, EulerT, Heun
 from ddim.diffusion.solvers.stochastic import SDE, VARIANCES, Stochastic, check_eta, noise_of
+from ddim.diffusion.solvers.tuned import TUNED, Tuned, Tuning, clip_with, of_model, tuned
 from ddim.errors import InputError, choose
 
 __all__ = [
-    "BDIA", "DPM2S", "OBELM", "SDE", "SOLVERS", "VARIANCES", "AnalyticalFirst", "EulerT", "Exact", "Heun", "Implicit",
-    "Multistep", "Pair", "Solver", "Stochastic", "UniPC", "ab2", "ab3", "afs", "check_eta", "ddim", "dpm2m", "dpm3m",
-    "find", "ipndm", "multistep", "noise_of", "with_noise",
+    "BDIA", "DPM2S", "OBELM", "SDE", "SOLVERS", "TUNED", "VARIANCES", "AnalyticalFirst", "EulerT", "Exact", "Heun",
+    "Implicit", "Multistep", "Pair", "Solver", "Stochastic", "Tuned", "Tuning", "UniPC", "ab2", "ab3", "afs",
+    "check_eta", "clip_with", "ddim", "dpm2m", "dpm3m", "find", "ipndm", "multistep", "noise_of", "of_model", "tuned",
+    "with_noise",
 ]  # fmt: skip
 
 SOLVERS: dict[str, Solver] = {
@@ -35,6 +37,9 @@ SOLVERS["unipc2"] = SOLVERS["unipc"]  # another name of the same
 def find(solver: str | Solver) -> Solver:
     """A solver by name, or the value itself. "NAME+afs" is NAME with the analytical first step. Raises InputError."""
     if isinstance(solver, str):
+        if solver.removesuffix("+afs") == TUNED:
+            why = "takes no +afs" if solver != TUNED else "is a model's own and samples only"
+            raise InputError(f"solver {TUNED} {why}: choose one of {', '.join(SOLVERS)}")
         name, plus, _ = solver.partition("+afs") if solver.endswith("+afs") else (solver, "", "")
         return afs(choose("solver", name, SOLVERS)) if plus else choose("solver", name, SOLVERS)
     if not isinstance(solver, Solver):
