@@ -6,22 +6,17 @@ from ddim.checkpoints.diffusers_config import narrowest
 from ddim.diffusion import schedule
 from ddim.diffusion.facts import Facts
 from ddim.diffusion.model import Model
-from ddim.errors import InputError, choose
+from ddim.errors import choose
 from ddim.networks.blocks import UNetConfig
 from ddim.networks.unet import UNet
 from ddim.training.settings import Settings
 
 
 def unet_config(settings: Settings, classes: int = 0) -> UNetConfig:
-    """The U-Net that settings ask for, told one of so many classes. Raises InputError where its numbers do not fit
+    """The U-Net that settings ask for, for so many classes. Raises InputError where its numbers do not fit
     together."""
     n, size, channels = settings.network, settings.data.size, settings.data.channels
-    halvings = len(n.mult) - 1
-    if not n.mult or size % (n.patch * 2**halvings):
-        patches = f"cut into patches of {n.patch} and " if n.patch > 1 else ""
-        raise InputError(f"size {size} cannot be {patches}halved {halvings} times: change size or the length of mult")
-    if odd := [n.ch * m for m in n.mult if n.ch * m % n.groups or m < 1]:
-        raise InputError(f"width {odd[0]} (ch × mult) is not divisible by groups {n.groups}")
+    settings.check_network()
     attends = [size // n.patch >> level in n.attention for level in range(len(n.mult))]
     return narrowest(
         {
@@ -42,7 +37,7 @@ def unet_config(settings: Settings, classes: int = 0) -> UNetConfig:
 
 
 def build(settings: Settings, classes: tuple[str, ...] | None = None) -> Model:
-    """A new model, its weights decided by the seed of the settings. classes: the names of those that it is told."""
+    """A new model, its weights decided by the seed of the settings. classes: the names of those that it takes."""
     noise, data = settings.noise, settings.data
     ends = {} if noise.schedule == "cosine" else {"beta_1": noise.beta_1, "beta_T": noise.beta_T}
     abar = choose("schedule", noise.schedule, schedule.SCHEDULES)(noise.T, **ends)

@@ -198,6 +198,20 @@ class Settings:
         """Raise InputError where a setting is out of its range."""
         for f in fields(Settings):
             getattr(self, f.name).check()
+        if not (self.network.init or self.optimiser.time):  # else a model, or the time, decides the network
+            self.check_network()
+
+    def check_network(self) -> None:
+        """Raise InputError where the numbers of the network do not fit together."""
+        n, size = self.network, self.data.size
+        halvings = len(n.mult) - 1
+        if not n.mult or size % (n.patch * 2**halvings):
+            patches = f"cut into patches of {n.patch} and " if n.patch > 1 else ""
+            raise InputError(f"size {size} cannot be {patches}halved {halvings} times: change --size or --mult")
+        if odd := [n.ch * m for m in n.mult if n.ch * m % n.groups or m < 1]:
+            raise InputError(
+                f"width {odd[0]} (ch × mult) is not divisible by groups {n.groups}: change --ch or --groups"
+            )
 
     def check_resume(self, now: "Settings") -> dict[str, Any]:
         """What changes from these settings of a run to those of its resume. Raises InputError where it may not."""
