@@ -140,7 +140,7 @@ def expectation(images: float, speed: Speed, s: Settings) -> str:
     """What samples will look like, by how much is seen: from runs on CIFAR-10."""
     if s.network.init:
         return "samples move from the model's towards these images"
-    seen = images / max(1, (s.data.size / 32) ** 2)
+    seen = images / (s.data.size / 32) ** 2
     if seen < 30_000:
         return "expect blurred colours and layout"
     if seen < 300_000:
