@@ -141,9 +141,9 @@ def expectation(images: float, speed: Speed, s: Settings) -> str:
     if s.network.init:
         return "samples move from the model's towards these images"
     seen = images / (s.data.size / 32) ** 2
-    if seen < 30_000:
-        return "expect blurred colours and layout"
-    if seen < 300_000:
+    if seen < 80_000:
+        return "expect blotches in the right colours"
+    if seen < 600_000:
         return "expect colours and layout, and shapes of simple pictures"
     if seen < 3_000_000:
         return "expect recognisable simple pictures, and some objects of varied ones"
