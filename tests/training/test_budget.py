@@ -2,7 +2,7 @@
 
 import pytest
 
-from ddim.training.budget import Pictures, Rung, Speed, choice, fits, ladder, largest, plan, plan_fixed
+from ddim.training.budget import Pictures, Rung, Speed, choice, fits, ladder, largest, plan, plan_fixed, rate
 from ddim.training.new_model import unet_config
 from ddim.training.presets import PRESETS
 from ddim.training.settings import Settings
@@ -20,8 +20,8 @@ def speeds(rungs: list[Rung], factor: float = 1.0) -> dict[Rung, Speed]:
 @pytest.mark.parametrize(
     ("side", "factor", "minutes", "expected"),
     [
-        (32, 1, 1, Rung(32, 16, 32)),  # 30,000 images: too few for any wider one
-        (32, 1, 3, Rung(32, 16, 32)),
+        (32, 1, 1, Rung(16, 16, 32)),  # 30,000 images: too few for larger ones
+        (32, 1, 10, Rung(16, 16, 32)),
         (32, 1, 20, Rung(32, 16, 64)),
         (32, 1, 60, Rung(32, 16, 64)),
         (32, 1, 480, Rung(32, 16, 128)),
@@ -93,7 +93,7 @@ def test_the_course_of_a_short_training():
     rung = Rung(32, 16, 32)
     s = plan(rung, Speed(500.0, 1_120_000), Pictures(300, 40), 100.0, Settings())
     o, log = s.optimiser, s.logging
-    assert (o.batch_size, o.lr, o.warmup, o.decay) == (16, 6e-4, 156, True)
+    assert (o.batch_size, o.lr, o.warmup, o.decay) == (16, 2e-3, 156, True)
     assert o.ema == pytest.approx(1 - 30 / 3125, abs=1e-4)  # over a thirtieth of 50,000 / 16 steps
     assert s.network.dropout == 0.1  # each picture is seen 167 times
     assert (s.data.size, s.network.patch, s.network.mult, s.network.attention) == (32, 2, (1, 2, 2), (8,))
@@ -102,11 +102,18 @@ def test_the_course_of_a_short_training():
     s.check()
 
 
-def test_batches_leave_two_thousand_steps_where_they_can():
-    batches = {100: 8, 30_000: 8, 40_000: 16, 100_000: 32, 10**6: 64, 10**7: 128}
+def test_batches_leave_steps_enough_where_they_can():
+    batches = {100: 8, 30_000: 8, 40_000: 16, 250_000: 16, 300_000: 32, 10**6: 64, 10**7: 128}
     for images, batch in batches.items():
         s = plan(Rung(32, 16, 64), Speed(images / 100, 10**6), CIFAR, 100.0, Settings())
         assert s.optimiser.batch_size == batch
+
+
+def test_the_rate_is_that_of_the_runs_that_it_comes_from():
+    assert rate(32, 16, 1400) == pytest.approx(2e-3)
+    assert rate(64, 64, 28_000) == pytest.approx(8e-4, rel=0.06)  # the bundled cifar10
+    assert rate(32, 4, 100) == pytest.approx(1e-3)
+    assert rate(128, 128, 10**7) == 2e-4  # the paper's
 
 
 def test_what_was_said_stays_and_batches_are_shared_out():
@@ -115,7 +122,7 @@ def test_what_was_said_stays_and_batches_are_shared_out():
     asked = Settings().changed(lr=1e-5, flip=False, batch_size=48, log_every=7)
     s = plan(rung, speed, CIFAR, 1000.0, asked, said)
     assert (s.optimiser.lr, s.data.flip, s.optimiser.batch_size, s.logging.log_every) == (1e-5, False, 48, 7)
-    assert plan(rung, speed, CIFAR, 1000.0, Settings(), shares=3).optimiser.batch_size == 66
+    assert plan(rung, speed, CIFAR, 1000.0, Settings(), shares=3).optimiser.batch_size == 18
     grey = plan(rung, speed, Pictures(1000, 28, grey=True), 1000.0, Settings())
     assert (grey.data.channels, grey.data.flip) == (1, False)
 

@@ -1,6 +1,7 @@
 """Runs that end by their time, by a clock that is given: on time, by the course of their learning rate, resumed."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -83,8 +84,10 @@ def test_more_time_at_a_resume_states_the_new_course(tmp_path, alone, capsys):
 def test_a_stop_while_measuring_is_resumed_like_any_other(tmp_path, ddim_cli, alone, capsys):
     clock = Ticking(0.5)
     clock.until = 4.0
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process ignores it
     with pytest.raises(KeyboardInterrupt):
         ddim.train("digits", tmp_path / "run", time="3m", clock=clock, labels=True, device="cpu", seed=7)
+    signal.signal(signal.SIGINT, before)
     assert f"first step; continue with: ddim train --out {tmp_path / 'run'} --resume" in capsys.readouterr().out
     refused(ddim_cli("train", "--data", "digits", "--time", "3m", "--out", "run"), "already holds a run; pass --resume")
     made = ddim.train(out=tmp_path / "run", resume=True, clock=Ticking(0.5), device="cpu")

@@ -11,8 +11,9 @@ from typing import Any
 from ddim.training.settings import Settings
 
 SIZES = (8, 16, 32, 64, 128, 256)
-STEPS = {8: 0, 16: 2000, 32: 2000, 64: 2000, 128: 20_000}  # that a training has at least, for a batch to be so large
+STEPS = {8: 0, 16: 2000, 32: 8000, 64: 8000, 128: 40_000}  # that a training has at least, for a batch to be so large
 BATCHES = tuple(STEPS)
+RATE = 2e-3  # the learning rate of a width of 32
 IMAGES_A_PARAMETER = 1 / 20  # what a network has to see at least, at 32×32, for a wider one to be worth its time
 
 
@@ -66,16 +67,17 @@ def largest(side: int) -> int:
 def ladder(pictures: Pictures, size: int | None = None) -> list[Rung]:
     """The networks for some pictures, each to be preferred to those before it where the time allows it.
 
-    size: the only one that comes into question. A wider network comes before larger pictures, up to a width of 64; then
-    larger pictures, then wider networks for them; and at last, for small pictures, those without patches.
+    size: the only one that comes into question. Small pictures without patches come first, at a width of 32: in minutes
+    these are learned where larger ones, in patches at the same cost, are not. Then larger ones at a width of 64, then
+    wider networks for the largest; and at last those without patches.
     """
     top = size or largest(pictures.side)
     grids = {8: 8, 16: 16, 32: 16, 64: 32, 128: 64, 256: 64}
-    sizes = [size] if size else [s for s in SIZES if s <= top and (s >= 32 or s == top)]
+    sizes = [size] if size else [s for s in SIZES if s <= top and (s >= 16 or s == top)]
     rungs = []
     for s in sizes:
         grid = grids.get(s) or s // max(p for p in (1, 2, 4, 8) if s % p == 0 and (p == 1 or s // p >= 16))
-        widths = (32, 64) if s == sizes[0] else (64,)
+        widths = (32, 64) if len(sizes) == 1 else (32,) if s == sizes[0] else (64,)
         rungs += [Rung(s, grid, ch) for ch in widths]
     last = rungs[-1]
     rungs += [Rung(last.size, last.grid, ch) for ch in (96, 128)]
@@ -103,6 +105,11 @@ def choice(rungs: list[Rung], speeds: dict[Rung, Speed], seconds: float) -> Rung
     return best
 
 
+def rate(ch: int, batch: int, steps: float) -> float:
+    """The learning rate: less for a wider network, a batch below 16, and a long training."""
+    return max(2e-4, RATE * math.sqrt(32 / ch * min(1, batch / 16) * min(1, 10_000 / steps)))
+
+
 def course(speed: Speed, pictures: Pictures, seconds: float, ch: int, batch: int | None, shares: int) -> dict[str, Any]:
     """The settings of a training in `seconds`, for a network that is `ch` wide: batch, learning rate, averaging, what
     is written and when.
@@ -117,7 +124,7 @@ def course(speed: Speed, pictures: Pictures, seconds: float, ch: int, batch: int
     minutes = seconds / 60
     return {
         "batch_size": batch,
-        "lr": float(f"{min(2e-3, max(6e-4, 8e-4 * math.sqrt(batch / ch))):.1e}"),
+        "lr": float(f"{rate(ch, batch, steps):.1e}"),
         "warmup": int(min(500, steps / 20)),
         "decay": True,
         "held_out": 0.05,

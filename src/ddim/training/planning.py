@@ -140,10 +140,10 @@ def expectation(images: float, speed: Speed, s: Settings) -> str:
     """What samples will look like, by how much is seen: from runs on CIFAR-10."""
     if s.network.init:
         return "samples move from the model's towards these images"
-    seen = images / max(1, (s.data.size / 32) ** 2)
-    if seen < 30_000:
-        return "expect blurred colours and layout"
-    if seen < 300_000:
+    seen = images / (s.data.size / 32) ** 2
+    if seen < 80_000:
+        return "expect blotches in the right colours"
+    if seen < 600_000:
         return "expect colours and layout, and shapes of simple pictures"
     if seen < 3_000_000:
         return "expect recognisable simple pictures, and some objects of varied ones"

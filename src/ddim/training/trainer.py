@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,8 @@ def train(
         total = max(1, run.state.step) if watch.budget else o.steps  # the first: until there is a rate
         bar = progress_bar("training", total, "image", run.state.step, show, o.batch_size)
         parts = divided(images, labels, ask.settings.data.held_out, o.seed)
-        for walk, path in steps(run, parts, accelerator, watch, stack.enter_context(bar)):
+        due = stack.enter_context(closing(steps(run, parts, accelerator, watch, stack.enter_context(bar))))
+        for walk, path in due:
             with torch.no_grad():  # a sheet is due
                 for moment in walk:
                     pass
