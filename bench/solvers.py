@@ -44,16 +44,18 @@ def course_for(model: Model, name: str, evaluations: int, spacing: str) -> tuple
 
 
 @torch.no_grad()
-def images(model: Model, n: int, path: Sequence[Time], solver: Solver) -> Tensor:
+def images(model: Model, n: int, path: Sequence[Time], solver: Solver, clip: bool | None) -> Tensor:
     """The first n images of seed 0, (n, C, H, W) in [−1, 1] on the CPU."""
     parts = chunks(n, default_batch_size(model))
-    return torch.cat([last(generate(model, part, path, solver=solver)).x.clamp(-1, 1).float().cpu() for part in parts])
+    return torch.cat(
+        [last(generate(model, part, path, solver=solver, clip=clip)).x.clamp(-1, 1).cpu() for part in parts]
+    )
 
 
-def cell(model: Model, against, many: Tensor, way: tuple[list[Time], Solver] | None) -> str:
+def cell(model: Model, against, many: Tensor, way: tuple[list[Time], Solver] | None, clip: bool | None) -> str:
     if way is None:
         return ""
-    made = images(model, len(many), *way)
+    made = images(model, len(many), *way, clip)
     found = metrics.fid(against.statistics, metrics.statistics(against.features, to_uint8(made)))
     return f"{found:.2f} ({distance(made, many):.3f})"
 
@@ -61,7 +63,7 @@ def cell(model: Model, against, many: Tensor, way: tuple[list[Time], Solver] | N
 def measure(name: str, o: argparse.Namespace) -> None:
     model = ddim.prepare(ddim.load(name, o.device), o.precision)
     against = reference(model, o.data or model.facts.data or "", n=o.n)
-    many = images(model, o.n, grid(model.abar, min(MANY, model.T), "quadratic"), find("ab3"))
+    many = images(model, o.n, grid(model.abar, min(MANY, model.T), "quadratic"), find("ab3"), o.clip)
     longest = metrics.fid(against.statistics, metrics.statistics(against.features, to_uint8(many)))
     print(
         f"\n{name}: {o.n} images in {model.facts.precision} on {model.device}; FID by {against.features.name}; ", end=""
@@ -72,7 +74,7 @@ def measure(name: str, o: argparse.Namespace) -> None:
         spacings = [*o.spacings, *([TUNED] if TUNED in o.solvers else [])]
         for name in o.solvers:
             ways = [course_for(model, name, evaluations, spacing) for spacing in spacings]
-            rows.append([name, *(cell(model, against, many, way) for way in ways)])
+            rows.append([name, *(cell(model, against, many, way, o.clip) for way in ways)])
         print(f"\n{contest.markdown([f'{evaluations} evaluations', *spacings], rows)}")
         print(f"\n{time.perf_counter() - start:.0f} s", flush=True)
 
@@ -86,6 +88,7 @@ def main() -> None:
     parser.add_argument("--solvers", nargs="+", default=SAMPLING, help="also NAME+afs, tuned")
     parser.add_argument("--spacings", nargs="+", default=SPACINGS)
     parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--no-clip", dest="clip", action="store_const", const=False, help="by default the rule")
     parser.add_argument("--device", default=None)
     o = parser.parse_args()
     try:

@@ -29,6 +29,20 @@ def test_bundled_models_are_small_and_tell_how_they_came_about(name: str, most: 
     assert not Path(json.loads((folder / "model_index.json").read_text())["ddim"]["data"]).is_absolute()
 
 
+@pytest.mark.parametrize("name", ["digits", "cifar10"])
+def test_bundled_models_come_with_solvers_tuned_to_their_weights(name: str):
+    """They end nearer to where many steps do than the same number of steps of what they began with."""
+    model = ddim.load(name, "cpu")
+    assert model.facts.tuning.model == model.fingerprint
+    assert {4, 5} <= set(model.facts.tuning.solvers)
+    how = {"n": 8, "seed": 5, "clip": False}
+    many = ddim.sample(model, steps=40, spacing="quadratic", solver="dpm++2m", **how)
+    for S in (4, 5):
+        tuned = ddim.sample(model, steps=S, solver="tuned", **how)
+        start = ddim.sample(model, steps=S, spacing="power-1.5", solver="dpm++3m", **how)
+        assert (tuned - many).square().mean() < 0.7 * (start - many).square().mean()
+
+
 def test_samples_of_cifar10_are_smooth_and_colourful_as_pictures_are():
     """Neighbouring pixels of CIFAR-10 correlate by 0.95, and its colours by about 0.9; those of noise by 0."""
     model = ddim.load("cifar10", "cpu")
