@@ -75,7 +75,7 @@ def test_a_folder_from_before_there_were_labels_is_continued(ddim_cli, saved, tm
 
 def test_a_label_names_the_folder(ddim_cli, saved, tmp_path):
     assert ddim_cli("sample", "model", "--n", 1, "--steps", 2, "--label", "dog", "--guidance", 3).returncode == 0
-    assert (tmp_path / "samples" / "model-dog-guidance3-S2-linear-eta0.0-seed0" / "00000.png").exists()
+    assert (tmp_path / "samples" / "model-dog-guidance3-S2-power-1.5-unipc-eta0.0-seed0" / "00000.png").exists()
 
 
 def test_what_cannot_be_is_refused_before_anything_is_written(ddim_cli, saved, tmp_path):
