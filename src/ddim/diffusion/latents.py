@@ -14,7 +14,7 @@ from ddim.diffusion.walk import Moment, last, walk
 from ddim.errors import InputError, shown
 
 Latents = Tensor | tuple[Tensor, Tensor]  # x at the first time; for `exact`, with x at the second
-FAR = 10  # a number that no image holds, though samples may go a little beyond 1
+FAR = 10  # where no value is below 0, a larger one is of an image in 0 … 255
 UNSOLVED = 1e-2  # a residual of the implicit solver that is worth a warning
 
 
@@ -73,7 +73,7 @@ def encode(
     check_images(model, images)
     if not images.isfinite().all():
         raise InputError("the images hold NaN or infinity")
-    if (largest := images.abs().max().item()) > FAR:
+    if images.min() >= 0 and (largest := images.max().item()) > FAR:
         raise InputError(f"images are numbers in [−1, 1]; got {largest:g}: divide those of 0 … 255 by 127.5, less 1")
     end = last(encoding(model, images, path, solver))
     if isinstance(find(solver), Implicit) and (worst := end.state.max().item()) > UNSOLVED:

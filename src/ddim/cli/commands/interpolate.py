@@ -10,10 +10,10 @@ from ddim.cli.models import load_model
 from ddim.cli.options import (
     EXACT,
     Clipping,
+    Grid,
     ImageNames,
     Machine,
     ModelName,
-    SampleGrid,
     SolverName,
     Spacing,
     one_of,
@@ -28,7 +28,7 @@ EXAMPLES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class PathGrid(SampleGrid):
+class PathGrid(Grid):
     """The noise levels that are visited."""
 
     spacing: Spacing | None = None
