@@ -168,5 +168,5 @@ def test_from_python_and_from_a_network_of_lucidrains(tmp_path, pictures, alone)
     model = ddim.load(made.out, "cpu")
     assert type(model.network).__name__ == "LucidUNet"
     assert not same(lucid, model)
-    with pytest.raises(ddim.InputError, match="a LucidUNet is told no classes; leave out --labels"):
+    with pytest.raises(ddim.InputError, match="a LucidUNet takes no classes; leave out --labels"):
         ddim.train(str(pictures), tmp_path / "b", init=str(tmp_path / "lucid"), device="cpu", labels=True)

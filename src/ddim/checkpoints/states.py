@@ -75,7 +75,7 @@ def _both(content) -> tuple[State | None, State | None, str]:
 
 
 def _average(held: dict, trained: State | None) -> State | None:
-    """The average itself, in what a program keeps of it; None where it cannot be told what is what."""
+    """The average itself, in what a program keeps of it; None where it cannot be read."""
     values = held.get("shadow_params")  # diffusers' and others': in the order of the parameters
     if isinstance(values, list):
         fits = trained and [getattr(v, "shape", None) for v in values] == [v.shape for v in trained.values()]

@@ -23,7 +23,7 @@ def read(path: Path, T: int) -> Tuning:
         record = checked(content, {"model": str, "solvers": dict})
         if set(record) != {"model", "solvers"}:
             raise InputError("lacks its model, or its solvers")
-        return Tuning(record["model"], dict(solver_of(name, told, T) for name, told in record["solvers"].items()))
+        return Tuning(record["model"], dict(solver_of(name, numbers, T) for name, numbers in record["solvers"].items()))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 

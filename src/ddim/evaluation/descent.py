@@ -46,9 +46,9 @@ class Pairs:
         times = grid(self.model.abar, min(MANY, self.model.T), MANY_SPACING)
         for start in range(0, self.n, self.batch_size):
             indices = range(start, min(start + self.batch_size, self.n))
-            x, told = self.noise(indices), sampled(self.model, self.labels(indices))
+            x, labelled = self.noise(indices), sampled(self.model, self.labels(indices))
             with torch.no_grad():
-                for moment in walk(told, x, times, MANY_SOLVER):
+                for moment in walk(labelled, x, times, MANY_SOLVER):
                     advance(len(indices))
             self.ends.extend(moment.x.cpu())
 
@@ -62,7 +62,7 @@ class Pairs:
 
 
 def sampled(model: Model, labels: Tensor | None) -> Denoiser:
-    """The model as `ddim.sample` walks it with a tuned solver: told its classes, and without clipping, which costs few
+    """The model as `ddim.sample` walks it with a tuned solver: with labels, and without clipping, which costs few
     steps more than it gives them: docs/solvers.md."""
     return model if labels is None else Labelled(model, labels)
 
@@ -148,11 +148,11 @@ def kept_bytes(model: Denoiser, x: Tensor, T: int) -> int:
 
 
 def descend(
-    pairs: Pairs, start: Tuned, steps: int, seconds: float | None, batch: int, told: Callable[[int, int, Tuned], None]
+    pairs: Pairs, start: Tuned, steps: int, seconds: float | None, batch: int, report: Callable[[int, int, Tuned], None]
 ) -> None:
     """Adam with half-cosine rates on batches of the pairs, in turn. `steps`, or fewer where `seconds` are short.
 
-    told: is told how many steps are done, of how many, and the solver as it is.
+    report: is called with how many steps are done, of how many, and the solver as it is.
     """
     model, distance = pairs.model, distance_for(pairs.model)
     found, S = Coefficients(start, model.T), len(start.asked)
@@ -184,4 +184,4 @@ def descend(
         i += 1
         if seconds is not None and i == 3:  # as many as there is time for: the rates fall over all of them
             steps = max(i, min(steps, int(seconds / ((time.monotonic() - begun) / i))))
-        told(i, steps, found.solver())
+        report(i, steps, found.solver())

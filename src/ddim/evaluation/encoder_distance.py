@@ -9,7 +9,7 @@ from torch import Tensor
 from ddim.diffusion.model import Model
 from ddim.networks.unet import UNet
 
-LEVELS = (0.01, 0.1)  # of T: the network is told these times, though no noise is added; indices 9 and 99 of 1000
+LEVELS = (0.01, 0.1)  # of T: the network is given these times, though no noise is added; indices 9 and 99 of 1000
 
 
 @dataclass(frozen=True)

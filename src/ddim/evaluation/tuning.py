@@ -43,14 +43,15 @@ def tune(
     descent: int = DESCENT,
     batch_size: int | None = None,
     progress: bool = False,
-    told: Callable[[int, Tuned], None] | None = None,
+    report: Callable[[int, Tuned], None] | None = None,
 ) -> Model:
     """The model with solvers tuned for each number of `steps`: `ddim.sample(model, steps=5, solver="tuned")`.
 
     From `pairs` noises and where many steps lead from them, and 128 more that decide whether it got better; no images.
     out: a folder, whose solvers.json and solvers.png are written after each number of steps, and the model too where it
-    has none; what the model was tuned for before is kept.  seconds: about as long as it may take.  told: is told each
-    solver. Memory holds the pairs, and activations of a quarter of what is free at most. Raises InputError.
+    has none; what the model was tuned for before is kept.  seconds: about as long as it may take.
+    report: is called with each solver. Memory holds the pairs, and activations of a quarter of what is free at most.
+    Raises InputError.
     """
     check(model, steps, pairs, seed, descent, seconds)
     out = None if out is None else folder(Path(out))  # refused before the work
@@ -69,8 +70,8 @@ def tune(
         if out is not None:
             write(model.facts.tuning, out) if holds_model(out) else save(model, out)
             tuning_curves(model.facts.tuning.solvers, out / Path(SOLVERS).with_suffix(".png"))
-        if told:
-            told(S, kept[S])
+        if report:
+            report(S, kept[S])
     return model
 
 

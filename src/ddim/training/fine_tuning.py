@@ -91,7 +91,7 @@ def prepared(source: Model, settings: Settings, classes: tuple[str, ...] | None)
         rows = len(weights[TABLE]) if TABLE in weights else None
         config = replace(config, num_class_embeds=rows, dropout=settings.network.dropout)
     elif classes:
-        raise InputError(f"{name}: a {type(source.network).__name__} is told no classes; leave out --labels")
+        raise InputError(f"{name}: a {type(source.network).__name__} takes no classes; leave out --labels")
     network = type(source.network)(config)
     for key in ("conv_out.weight", "conv_out.bias", "final_conv.weight", "final_conv.bias"):
         if key in weights:  # a learned variance comes after the noise, and is not trained here

@@ -36,8 +36,8 @@ def divided(images: Tensor | ImageSet, labels: Tensor | None, share: float, seed
     order = np.random.default_rng([seed, 0x4E1D]).permutation(n)
     held, seen = np.sort(order[:count]), np.sort(order[count:])
     parts = [images[torch.from_numpy(i)] if isinstance(images, Tensor) else Part(images, i) for i in (seen, held)]
-    told = [None if labels is None else labels[torch.from_numpy(i)] for i in (seen, held)]
-    return Divided(parts[0], told[0], parts[1], told[1])
+    parts_of_labels = [None if labels is None else labels[torch.from_numpy(i)] for i in (seen, held)]
+    return Divided(parts[0], parts_of_labels[0], parts[1], parts_of_labels[1])
 
 
 def some(images: Tensor | ImageSet, labels: Tensor | None, n: int) -> tuple[Tensor, Tensor | None]:
@@ -62,9 +62,9 @@ def losses_by_level(model: Model, images: Tensor, labels: Tensor | None, seed: i
     ]
     eps = torch.cat(noise)  # (N·LEVELS, C, H, W), the levels of an image beside each other
     x0, times = to_float(images).repeat_interleave(LEVELS, 0), at.repeat(n)
-    told = [] if labels is None else [labels.repeat_interleave(LEVELS)]
+    given = [] if labels is None else [labels.repeat_interleave(LEVELS)]
     errors = []
-    for parts in zip(*(value.split(CHUNK) for value in (x0, eps, times, *told)), strict=True):
+    for parts in zip(*(value.split(CHUNK) for value in (x0, eps, times, *given)), strict=True):
         x, e, t, *y = (part.to(device) for part in parts)
         level = model.abar.float().to(device)[t][:, None, None, None]
         with accelerator.autocast():

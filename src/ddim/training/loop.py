@@ -95,7 +95,7 @@ def fit(
 ) -> Iterator[Tensor]:
     """Take the steps that are left, one a `next`; yields the loss of each, 0-dim, still on its device.
 
-    labels: the class of each image, (len(images),), where the network is told classes.
+    labels: the class of each image, (len(images),), where the network takes classes.
 
     Each process works on its share of the global batch, and the loss is that of the share; what is drawn does not
     depend on how many processes there are, except by dropout.
@@ -115,18 +115,18 @@ def fit(
         x0 = to_float(pixels.to(accelerator.device, non_blocking=True))  # (N, C, H, W)
         if d.flip:
             x0 = torch.where((coin < 0.5)[:, None, None, None], x0.flip(3), x0)
-        told = [x0, times, eps]
+        inputs = [x0, times, eps]
         if labels is not None:
             drop = dropped(o.seed, step, o.batch_size, d.label_drop)[share]
             kept = labels[numbers].where(~drop, network.config.num_class_embeds - 1)  # the last is no class
-            told.append(kept.to(accelerator.device))
+            inputs.append(kept.to(accelerator.device))
         if settings.network.dropout:
             torch.manual_seed(o.seed * 2**32 + step * accelerator.num_processes + accelerator.process_index)
         for group in optimizer.param_groups:
             group["lr"] = rate(o, step, state.course)
         loss = torch.zeros((), device=accelerator.device)
         # In equal parts, one after another in memory. The processes exchange the gradients once, with the last part's.
-        parts = zip(*(value.chunk(o.accumulate) for value in told), strict=True)
+        parts = zip(*(value.chunk(o.accumulate) for value in inputs), strict=True)
         for k, part in enumerate(parts, 1):
             with nullcontext() if k == o.accumulate else accelerator.no_sync(wrapped):
                 with accelerator.autocast():

@@ -201,7 +201,7 @@ class Run:
 
 def content_of(images: Tensor | ImageSet, labels: Tensor | None = None) -> str:
     """Sixteen hex digits that name what the images are: their pixels; for a set too large for memory, its files; and
-    their labels, where the network is told them."""
+    their labels, where the network takes them."""
     digest = hashlib.sha256(str(tuple(images.shape) if isinstance(images, Tensor) else images.contents()).encode())
     if isinstance(images, Tensor):
         digest.update(images.contiguous().numpy())

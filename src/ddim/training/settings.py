@@ -64,10 +64,10 @@ class Data(Group):
     held_out: float = setting(0.0, 0, 0.5)
     """Share of the images that is never trained on, 1,000 at most, but measured by; with --time it is 0.05."""
     labels: bool = False
-    """Tell the network the class of each image, so that it can be sampled by class: of folders such as data/cat/, of a
+    """Give the network the class of each image, so that it can be sampled by class: of folders such as data/cat/, of a
     column label, or as a published archive has them."""
     label_drop: float = setting(0.1, 0, 0.999)
-    """With --labels, how often it is told no class, so that it can be sampled without one and be guided too."""
+    """With --labels, how often it is given no class, so that it can be sampled without one and be guided too."""
 
     def check(self) -> None:
         super().check()

@@ -76,7 +76,7 @@ def train(
     # Threads inherit the setting, so it comes before any is started.
     torch.set_flush_denormal(True)
     source = images_of(ask.settings)
-    told = labels_for(source) if ask.settings.data.labels else None
+    known = labels_for(source) if ask.settings.data.labels else None
     writable(ask.out)
     accelerator = accelerate(ask.settings, device)
     main, runs = accelerator.is_main_process, []
@@ -86,11 +86,11 @@ def train(
             ask = planned(ask, source, begun_with, accelerator, watch)
             source = images_of(ask.settings)
         check_shares(ask.settings.optimiser, accelerator)
-        classes = told.classes if told else None
+        classes = known.classes if known else None
         model = model_for(ask, begun_with, classes).to(accelerator.device)
         run = Run(ask.settings, ask.preset, ask.out, model, classes)
         runs.append(run)
-        images, labels = begin(run, source, told, accelerator, stack, ask.changes if ask.resume else None)
+        images, labels = begin(run, source, known, accelerator, stack, ask.changes if ask.resume else None)
         if ask.resume:
             continue_by(watch, run, ask.changes, main)
         o, show = ask.settings.optimiser, progress and main
@@ -148,9 +148,9 @@ def hold(out: Path, preset: str | None, stack: ExitStack, main: bool) -> None:
         stack.push(lambda kind, *error: leave_unplanned(out, preset, kind))
 
 
-def begin(run: Run, source: ImageSet, told: Labels | None, accelerator, stack: ExitStack, changes: dict | None):
+def begin(run: Run, source: ImageSet, known: Labels | None, accelerator, stack: ExitStack, changes: dict | None):
     """Decode the images, hold the run folder, and begin the run in it; or, with changes, resume it. Returns the images
-    and, of those that are told, their labels (len(images),).
+    and, where classes are trained, their labels (len(images),).
 
     Only the main process writes.
     """
@@ -158,13 +158,13 @@ def begin(run: Run, source: ImageSet, told: Labels | None, accelerator, stack: E
         images, numbers = load_numbered(source)
     if not run.settings.optimiser.time or changes is not None:  # else it is held since before the measuring
         hold(run.out, run.preset, stack, accelerator.is_main_process)
-    labels = None if told is None else torch.from_numpy(told.numbers)[numbers]
+    labels = None if known is None else torch.from_numpy(known.numbers)[numbers]
     if accelerator.is_main_process:
         parameters = sum(p.numel() for p in run.model.network.parameters())
         how = f"on {accelerator.device.type} in {'bf16' if accelerator.mixed_precision == 'bf16' else 'fp32'}"
         if source.ignored:
             warn(f"{run.settings.data.data}: not read: {source.passed_over()}")
-        classes = f" of {len(told.classes)} classes" if told else ""
+        classes = f" of {len(known.classes)} classes" if known else ""
         say(f"{len(images):,} images{classes}, {parameters / 1e6:.2f} M parameters, {how}: {run.out}")
     content = content_of(images, labels)
     if changes is not None:

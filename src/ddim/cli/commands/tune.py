@@ -51,14 +51,14 @@ def main(args: Sequence[str]) -> None:
     check(model, o.steps, o.pairs, o.seed, seconds=seconds)
     say(f"{o.model}: on {model.device.type} in float32; the solvers go to {out / 'solvers.json'}")
 
-    def told(S: int, solver) -> None:
+    def report(S: int, solver) -> None:
         curve, kept = solver.about["held_out"], solver.about["kept"]
         before, after = curve[0], next(row for row in curve if row[0] == kept)
         how = f"{solver.base.name} on {solver.about['start']}, then {kept} steps of descent"
         gain = f"distance {before[1]:.3f} → {after[1]:.3f}, pixels {before[2]:.3f} → {after[2]:.3f}"
         say(f"{S} steps: {how}; held out: {gain}")
 
-    tune(model, o.steps, out, seconds, o.pairs, o.seed, batch_size=o.batch_size, progress=True, told=told)
+    tune(model, o.steps, out, seconds, o.pairs, o.seed, batch_size=o.batch_size, progress=True, report=report)
     say(f"curves: {out / 'solvers.png'}", f"use: ddim sample {out} --solver tuned --steps {o.steps[0]}")
 
 

@@ -32,7 +32,7 @@ class Tuned(Solver):
     are the last predictions, newest first, and the last step's base is x̂_0. A generalised multistep in the manner of
     arXiv 2510.17699. Down only. Without corrections it is `base` on these times.
 
-    times: S + 1, falling from T to 0.  asked: S, the times that the network is told at these levels.
+    times: S + 1, falling from T to 0.  asked: S, the times that the network is given at these levels.
     x: the a_i, S of them.  x0: the b_ij, S times 3. All may be tensors of (N,) that carry a gradient.
     about: how it was made.  order: 0, since S is fixed.
     """
@@ -51,7 +51,7 @@ class Tuned(Solver):
         i, past = state or Taken(0, ())
         if i >= len(self.asked) or not all(map(same, (t, s), self.times[i : i + 2])):
             raise InputError(f"solver {TUNED} for {len(self.asked)} steps walks its own times: leave out the times")
-        past = (told(model, x, t, self.asked[i]), *past)[:MEMORY]
+        past = (prediction_at(model, x, t, self.asked[i]), *past)[:MEMORY]
         abar = level(model.abar, s, x)
         base = past[0].x0 if (abar == 1).all() else self.base.formula(x, past, abar)
         change = self.x[i] * x + sum(b * p.x0 for b, p in zip(self.x0[i], past, strict=False))
@@ -62,8 +62,8 @@ def same(t: Time, other: Time) -> bool:
     return t is other or bool(torch.as_tensor(t == other).all())
 
 
-def told(model, x: Tensor, t: Time, asked: Time) -> Prediction:
-    """The Prediction of x at the level of t, by the network that is told the time `asked`: its ε counts."""
+def prediction_at(model, x: Tensor, t: Time, asked: Time) -> Prediction:
+    """The Prediction of x at the level of t, by the network at the time `asked`: its ε counts."""
     prediction = model(x, asked)
     if not isinstance(asked, Tensor) and asked == t:
         return prediction
@@ -89,7 +89,7 @@ def tuned(model, steps: int) -> Tuned:
     if tuning is None or steps not in tuning.solvers:
         others = f" (there are {', '.join(map(str, sorted(tuning.solvers)))})" if tuning and tuning.solvers else ""
         raise InputError(f"this model has no tuned solver for {steps} steps{others}; `{get}` makes it")
-    own = getattr(model, "model", model).fingerprint  # of the model within one that is told its labels
+    own = getattr(model, "model", model).fingerprint  # of the model within one with labels
     if tuning.model != own:
         raise InputError(f"solvers.json was tuned to other weights ({tuning.model}; these are {own}): `{get}` again")
     return tuning.solvers[steps]
