@@ -48,6 +48,7 @@ SLOW, FAST = 'contender("slow", 0.2, [1.0, 2.0], told=2**26)', 'contender("fast"
 
 def run(tmp_path: Path, *command: object) -> subprocess.CompletedProcess:
     env = environment(tmp_path)
+    env.pop("GOMP_SPINCOUNT", None)  # a command that ran in this process sets it
     env["PYTHONPATH"] = f"{BENCH}:{env.get('PYTHONPATH', '')}"
     command = [sys.executable, *map(str, command)]
     return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=1200)
