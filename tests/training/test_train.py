@@ -1,7 +1,9 @@
 """Training: its random numbers, its loss, its average, and runs that are stopped in every way, by the real command."""
 
 import json
+import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +29,7 @@ from ddim.training import loop as train
 from ddim.training.loss import loss_of, randomness
 from ddim.training.new_model import build
 from ddim.training.presets import PRESETS
+from ddim.training.run import content_of
 
 ABAR = schedule.linear()
 
@@ -399,3 +402,31 @@ def test_settings_check_themselves():
     assert PRESETS["digits"].changed(mult=[1, 2]).network.mult == (1, 2)
     may = PRESETS["digits"].check_resume(PRESETS["digits"].changed(lr=1.0, workers=0))
     assert may == {"lr": 1.0, "workers": 0}
+
+
+def test_images_too_large_for_memory_are_named_by_what_they_hold(tmp_path: Path):
+    """Not by their place or their time, as a copy has others; and a change that keeps size and time is seen."""
+    for k in range(3):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        Image.fromarray(np.random.default_rng(k).integers(0, 256, (8, 8), np.uint8)).save(tmp_path / f"a/{k}.bmp")
+    before = content_of(data.find(str(tmp_path / "a"), 8, 1))
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    os.utime(tmp_path / "b/0.bmp", (1, 1))
+    assert content_of(data.find(str(tmp_path / "b"), 8, 1)) == before
+    raw, times = (tmp_path / "a/1.bmp").read_bytes(), (tmp_path / "a/1.bmp").stat()
+    (tmp_path / "a/1.bmp").write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    os.utime(tmp_path / "a/1.bmp", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert content_of(data.find(str(tmp_path / "a"), 8, 1)) != before
+
+
+def test_a_change_that_keeps_size_and_time_is_decoded_anew(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("DDIM_CACHE", str(tmp_path / "cache"))
+    picture = tmp_path / "a" / "0.bmp"
+    picture.parent.mkdir()
+    Image.new("L", (8, 8), 10).save(picture)
+    assert data.load(data.find(str(picture.parent), 8, 1)).max() == 10
+    times = picture.stat()
+    Image.new("L", (8, 8), 20).save(picture)
+    os.utime(picture, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert picture.stat().st_size == times.st_size
+    assert data.load(data.find(str(picture.parent), 8, 1)).max() == 20
