@@ -119,6 +119,7 @@ def test_a_preset_that_the_time_does_not_fit_is_warned_of(tmp_path, alone, capsy
     assert stored(tmp_path / "run")[1].network.ch == 32
 
 
+@pytest.mark.slow
 def test_two_processes_end_together(tmp_path):
     run = tmp_path / "run"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ddim"]
