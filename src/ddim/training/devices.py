@@ -2,6 +2,7 @@
 
 import os
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -9,11 +10,17 @@ from torch import Tensor
 from ddim.errors import InputError
 from ddim.system.machine import fast_products, pick_device, precision_of
 from ddim.training.settings import Optimiser, Settings
+from ddim.training.tracking import FOLDER, check_tracker
 
 
-def accelerate(settings: Settings, device: str | None):
-    """The accelerator: device, precision and processes. Raises InputError where they cannot be had."""
+def accelerate(settings: Settings, device: str | None, out: Path = Path()):
+    """The accelerator: device, precision, processes, and the tracker of the run in `out`. Raises InputError where they
+    are not there.
+    """
     from accelerate import Accelerator, InitProcessGroupKwargs
+    from accelerate.utils import ProjectConfiguration
+
+    check_tracker(settings.logging.track)
 
     o, kind = settings.optimiser, pick_device(device).type
     if device and os.environ.get("WORLD_SIZE", "1") == "1":
@@ -23,7 +30,13 @@ def accelerate(settings: Settings, device: str | None):
     if o.compile and kind == "cpu":
         raise InputError("--compile is for a GPU: on a CPU the compiler loses gradients in bf16; leave it out")
     waits = InitProcessGroupKwargs(timeout=timedelta(minutes=30))  # for the process that decodes, or draws a sample
-    accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=kind == "cpu", kwargs_handlers=[waits])
+    accelerator = Accelerator(
+        mixed_precision="bf16" if bf16 else "no",
+        cpu=kind == "cpu",
+        kwargs_handlers=[waits],
+        log_with=None if settings.logging.track == "none" else settings.logging.track,
+        project_config=ProjectConfiguration(str(out), str(out / FOLDER)),
+    )
     os.environ.pop("ACCELERATE_TORCH_DEVICE", None)
     return accelerator
 

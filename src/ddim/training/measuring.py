@@ -1,6 +1,5 @@
 """What a run measures of itself along the way, at a small share of its time, and what that comes to at its end."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -9,7 +8,6 @@ import torch
 from ddim.diffusion.walk import Moment
 from ddim.images.pixels import to_uint8
 from ddim.plots.curves import entry
-from ddim.system.files import appending
 from ddim.training.held_out import LEVELS, Divided, losses_by_level, some
 from ddim.training.run import Run
 from ddim.training.sample_quality import Quality, in_words, quality
@@ -60,8 +58,7 @@ class Meter:
             "n": self.n,
             "held_out_by_level": held,
         }
-        with appending(self.run.logged) as file:
-            file.write(json.dumps(line) + "\n")
+        self.run.append(line)
 
     def cost(self) -> float:
         """The seconds that samples take which are measured at the end; 0 where that is too much, or can't be done."""
@@ -77,8 +74,7 @@ class Meter:
             yield self.run.sampling(MANY_STEPS, range(k, k + AT_ONCE)), None
             found.append(to_uint8(self.run.samples.cpu()))
         line = {"step": self.run.state.step, "samples": asdict(quality(torch.cat(found), self.parts))}
-        with appending(self.run.logged) as file:
-            file.write(json.dumps(line) + "\n")
+        self.run.append(line)
 
 
 def measured(run: Run, what: str = "held_out") -> list[dict]:

@@ -27,6 +27,7 @@ from ddim.system.json import read_json, write_json
 from ddim.training.loop import State, rate
 from ddim.training.presets import PRESETS
 from ddim.training.settings import Settings
+from ddim.training.tracking import Tracker
 
 SHOWN = 16  # images on a sample sheet
 SHOW = 0.5  # seconds between losses on the progress bar
@@ -49,6 +50,7 @@ class Run:
         self.record: dict = {}  # what train.json holds besides: the images' content, changes at resumes
         self.finished = False  # by its steps, or its time
         self.samples = torch.empty(0)  # those drawn last
+        self.tracker: Tracker | None = None
         self.losses: list[Tensor] = []  # of the latest steps, still on their device
         self.recent, self.seen = 0.0, 0  # the mean loss lately, and of how many steps
         self.unlogged, self.shown = 0, time.monotonic()  # steps since the last line of the log; when a loss was shown
@@ -140,10 +142,13 @@ class Run:
     def draw(self, samples: Tensor, path: Path | None) -> None:
         """Keep what `sampling` ended with, (N, C, H, W), and write it as one image; with classes a row each."""
         self.samples = samples
-        if path and self.classes is None:
-            sheets.save(sheets.grid(samples), path)
-        elif path:
-            sheets.save(sheets.by_class(samples, in_turn(self.model, SHOWN), self.classes), path)
+        if not path:
+            return
+        plain = self.classes is None
+        image = sheets.grid(samples) if plain else sheets.by_class(samples, in_turn(self.model, SHOWN), self.classes)
+        sheets.save(image, path)
+        if self.tracker:
+            self.tracker.sheet(image, self.state.step)
 
     def save(self) -> None:
         """The state first, then the model: a kill in between loses neither. Then the curve of the losses."""
@@ -194,9 +199,15 @@ class Run:
         }
         pending.clear()
         if write:
-            with appending(self.logged) as file:
-                file.write(json.dumps(line) + "\n")
+            self.append(line)
         return line["loss"]
+
+    def append(self, line: dict) -> None:
+        """Add a line to the log, and send it to the tracker."""
+        with appending(self.logged) as file:
+            file.write(json.dumps(line) + "\n")
+        if self.tracker:
+            self.tracker.line(line)
 
 
 def content_of(images: Tensor | ImageSet, labels: Tensor | None = None) -> str:

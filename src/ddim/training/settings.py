@@ -153,6 +153,11 @@ class Optimiser(Group):
         seconds_of(self.time)
 
 
+TrackerName = Literal[
+    "none", "tensorboard", "wandb", "trackio", "mlflow", "comet_ml", "aim", "clearml", "dvclive", "swanlab"
+]  # those of accelerate
+
+
 @dataclass(frozen=True, kw_only=True)
 class Logging(Group):
     """How often the run is written down."""
@@ -167,6 +172,8 @@ class Logging(Group):
     """Minutes between sample sheets, beside those by steps; the first one after two at most. 0 for none."""
     save_minutes: float = setting(10, 0, 10**6, resume=True)
     """Minutes between saved states, beside those by steps. 0 for none."""
+    track: TrackerName = setting("none", resume=True)
+    """Send losses, measurements and sample sheets to a tracker too. TensorBoard's files go to track/ in the run."""
 
 
 @dataclass(frozen=True, kw_only=True)

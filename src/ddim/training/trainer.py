@@ -30,6 +30,7 @@ from ddim.training.request import Request, leave_unplanned, request, resuming
 from ddim.training.run import Run, content_of
 from ddim.training.settings import Settings
 from ddim.training.steps import continue_by, steps
+from ddim.training.tracking import tracked
 from ddim.training.watch import Clock, Watch, seconds_of
 
 
@@ -78,7 +79,7 @@ def train(
     source = images_of(ask.settings)
     known = labels_for(source) if ask.settings.data.labels else None
     writable(ask.out)
-    accelerator = accelerate(ask.settings, device)
+    accelerator = accelerate(ask.settings, device, ask.out)
     main, runs = accelerator.is_main_process, []
     with watched(lambda: lost(ask, runs)), ExitStack() as stack:
         if watch.budget and not ask.resume:
@@ -93,6 +94,7 @@ def train(
         images, labels = begin(run, source, known, accelerator, stack, ask.changes if ask.resume else None)
         if ask.resume:
             continue_by(watch, run, ask.changes, main)
+        run.tracker = stack.enter_context(tracked(ask.settings, accelerator, ask.out, run.state.step))
         o, show = ask.settings.optimiser, progress and main
         total = max(1, run.state.step) if watch.budget else o.steps  # the first: until there is a rate
         bar = progress_bar("training", total, "image", run.state.step, show, o.batch_size)
