@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.images.summary import summarise
     from ddim.jobs.latent_figures import diffusion_sequence, interpolation_figure
     from ddim.jobs.latent_jobs import decode_files, encode_files
+    from ddim.jobs.picking import picked
     from ddim.jobs.sampling import sample_files
     from ddim.networks.acceleration.prepare import prepare
     from ddim.training.trainer import train
@@ -72,6 +73,7 @@ _HOMES = {
     "plots": "plots",
     "data": "images",
     "summarise": "images.summary",
+    "picked": "jobs.picking",
     "sample_files": "jobs.sampling",
     "encode_files": "jobs.latent_jobs",
     "decode_files": "jobs.latent_jobs",

@@ -59,6 +59,7 @@ RANGES = {  # of options by name, in any verb; what depends on the model is chec
     **dict.fromkeys(("size", "image_size", "num_head_channels"), (1, 4096)),
     **dict.fromkeys(("T", "time"), (1, 10**6)),
     "times": (0, 10**6),
+    "pick": (0, LARGEST),
     "eta": (0, 100),
     "guidance": (0, 100),
     **dict.fromkeys(("seed", "seeds"), (0, 2**64 - 1)),

@@ -7,6 +7,7 @@ from ddim.lazy import exports
 if TYPE_CHECKING:
     from ddim.jobs.latent_figures import diffusion_sequence, interpolation_figure
     from ddim.jobs.latent_jobs import decode_files, encode_files
+    from ddim.jobs.picking import picked
     from ddim.jobs.sampling import sample_files
 
 _HOMES = {
@@ -14,6 +15,7 @@ _HOMES = {
     "interpolation_figure": "latent_figures",
     "decode_files": "latent_jobs",
     "encode_files": "latent_jobs",
+    "picked": "picking",
     "sample_files": "sampling",
 }
 

@@ -42,6 +42,8 @@ class Sample:
     out: Path | None = None
     """Folder to write; by default one in samples/ named after the settings. The sheet of the first images lies beside
     it."""
+    pick: tuple[int, ...] = ()
+    """Numbers of images, from 0, for a sheet of these in this order beside the other one."""
     compile: bool = False
     """Compile the network first: a minute of waiting, then faster steps on a GPU; on a CPU it gains little."""
     machine: Machine = Machine()
@@ -62,9 +64,11 @@ class Sample:
 def main(args: Sequence[str]) -> None:
     o = parse(Sample, "sample", args)
     from ddim.diffusion.course import manner, sampling_course
+    from ddim.jobs.picking import check_pick, picked
     from ddim.jobs.sampling import sample_files
     from ddim.system.processes import processes
 
+    check_pick(o.pick, o.n)
     workers = processes(o.machine.device)
     model = load_model(o.model, o.machine, workers.device, workers.is_main_process, o.compile)
     g, noise, solver = o.grid, o.noise, o.solver
@@ -78,3 +82,5 @@ def main(args: Sequence[str]) -> None:
     )  # fmt: skip
     if made:
         say(f"{o.n} images: {made.images}", f"sheet of the first {made.shown}: {made.sheet}")
+        if o.pick:
+            say(f"sheet of those picked: {picked(made.images, o.pick)}")
