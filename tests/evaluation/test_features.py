@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from PIL import Image
 from torch import nn
 
 from ddim import images as data
@@ -139,8 +141,28 @@ def test_bad_files(tmp_path):
     torch.save(nn.Linear(2, 2), tmp_path / "pickled.pth")  # would run code if it were unpickled
     with pytest.raises(InputError, match="neither TorchScript nor weights"):
         features.find(str(tmp_path / "pickled.pth"))
-    with pytest.raises(InputError, match="takes images of 1×8×8, not 1×16×16"):
-        features.find("digits-small")(torch.zeros(2, 1, 16, 16, dtype=torch.uint8))
+
+
+def test_small_networks_take_images_of_any_shape():
+    """Resized as Pillow's antialiased bilinear filter does, RGB as its luma, grey as RGB."""
+    generator = torch.Generator().manual_seed(0)
+    for name, shape in (("cifar10-small", (96, 96)), ("cifar10-small", (20, 20)), ("digits-small", (28, 28))):
+        network = features.find(name)
+        channels, size, _ = network.shape
+        for colours in (1, 3):
+            x = torch.randint(0, 256, (2, colours, *shape), dtype=torch.uint8, generator=generator)
+            x = F.interpolate(x.float(), shape, mode="nearest").to(torch.uint8)
+            mode = "L" if channels == 1 else "RGB"
+            pictures = [Image.fromarray(each.permute(1, 2, 0).squeeze(-1).numpy()).convert(mode) for each in x]
+            small = [
+                np.array(p.resize((size, size), Image.Resampling.BILINEAR)).reshape(size, size, -1) for p in pictures
+            ]
+            expected = torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2)
+            made = features.resized(x, network.shape)
+            assert (made.int() - expected.int()).abs().max() <= 2  # Pillow rounds between its two passes
+            torch.testing.assert_close(network(x), network(made))
+    x = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    assert torch.equal(features.resized(x, (3, 32, 32)), x)
 
 
 @pytest.fixture

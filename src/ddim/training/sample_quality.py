@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ddim.evaluation import features, metrics
@@ -54,16 +53,8 @@ def quality(samples: Tensor, parts: Divided) -> Quality:
 
 
 def seen_by(network: features.Features, images: Tensor) -> Tensor:
-    """The features (N, width) of images of any size: resized to the network's, smoothed, grey as RGB."""
-    channels, height, width = network.shape
-    found = []
-    for part in images.split(CHUNK):
-        if part.shape[1:] != network.shape:
-            part = part.expand(-1, channels, -1, -1).float()
-            part = F.interpolate(part, (height, width), mode="bilinear", antialias=True, align_corners=False)
-            part = part.round().clamp(0, 255).to(torch.uint8)
-        found.append(network(part))
-    return torch.cat(found)
+    """The features (N, width) of images of any size."""
+    return torch.cat([network(part) for part in images.split(CHUNK)])
 
 
 def in_words(q: Quality) -> list[str]:

@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddim.errors import InputError
@@ -35,14 +36,13 @@ class Features:
     network: nn.Module
     name: str
     hash: str
-    shape: tuple[int, int, int] | None = None  # (C, H, W) that it takes; None where it resizes by itself
+    shape: tuple[int, int, int] | None = None  # (C, H, W) that images are resized to; None where it does so by itself
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """(N, C, H, W) uint8, on any device -> (N, width) float32 on the CPU. Raises InputError."""
         if self.shape and tuple(images.shape[1:]) != self.shape:
-            takes, got = ("×".join(map(str, shape)) for shape in (self.shape, images.shape[1:]))
-            raise InputError(f"features {self.name}: takes images of {takes}, not {got}; name others by --features")
+            images = resized(images, self.shape)
         if not self.shape and images.shape[1] == 1:
             images = images.expand(-1, 3, -1, -1)  # grey as RGB
         device = next((p.device for p in self.network.parameters()), images.device)
@@ -51,6 +51,18 @@ class Features:
             got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise InputError(f"features {self.name}: must give (N, width) for N images; it gave {got}")
         return out.float().cpu()
+
+
+def resized(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Images (N, C, H, W) uint8 in another shape: grey as RGB, RGB as its luma (ITU-R 601); bilinear, antialiased."""
+    channels, height, width = shape
+    x = images.float()
+    if channels == 1 and x.shape[1] == 3:
+        x = (x * x.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
+    x = x.expand(-1, channels, -1, -1)
+    if x.shape[2:] != (height, width):
+        x = F.interpolate(x, (height, width), mode="bilinear", antialias=True, align_corners=False)
+    return x.round().clamp(0, 255).to(torch.uint8)
 
 
 class Small(nn.Module):
