@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from difflib import get_close_matches
 from typing import Annotated, Literal, TypeVar
 
 import tyro
@@ -165,7 +166,18 @@ def complaint_of(text: str) -> str:
     message = re.sub(
         r"Error parsing (--[\w-]+): (?:invalid literal|could not convert).*: ('.*')", r"\1: \2 is no number", message
     )
+    message = re.sub(r" Perhaps you meant: (--[\w-]+).*", r"; did you mean \1?", message)
+    message = re.sub(r"invalid choice '(.*)' for argument '(.*)'. Expected one of \((.*)\)\.", in_order, message)
     return re.sub(r"Error parsing (--[\w-]+).*? from (\[[^]]*\])", r"\1: cannot be read from \2", message)
+
+
+def in_order(found: re.Match) -> str:
+    """tyro's line on a choice that there is not, with the choices in order, and the nearest."""
+    given, option, choices = found.groups()
+    known = sorted({choice.strip(" '") for choice in choices.split(",")} - {"None", ""})
+    near = get_close_matches(given, known, 1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    return f"unknown {option} {given!r}: choose one of {', '.join(known)}{meant}"
 
 
 @contextlib.contextmanager

@@ -55,6 +55,12 @@ def is_tuned(solver: str | Solver | None) -> bool:
     return isinstance(solver, str) and solver == TUNED
 
 
+def most_tuned(model: Denoiser) -> int:
+    """The largest number of steps that a model was tuned for; the default's where it was for none."""
+    tuning = getattr(getattr(model, "facts", None), "tuning", None)
+    return max(tuning.solvers) if tuning and tuning.solvers else DEFAULT.steps
+
+
 def manner(
     model: Denoiser,
     steps: int | None = None,
@@ -75,7 +81,8 @@ def manner(
     if (own := is_tuned(solver)) and spacing is not None:
         raise InputError(f"solver {TUNED} has its own times: leave out spacing")
     rest = DEFAULT if own or find(solver) not in (ddim, afs(ddim)) else PAPER
-    steps = min(rest.steps, len(levels(model)) - 1) if steps is None else steps
+    if steps is None:
+        steps = most_tuned(model) if own else min(rest.steps, len(levels(model)) - 1)
     return Manner(solver, None if own else spacing or said or rest.spacing, steps)
 
 

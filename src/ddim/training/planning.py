@@ -140,11 +140,11 @@ def expectation(images: float, speed: Speed, s: Settings) -> str:
     """What samples will look like, by how much is seen: from runs on CIFAR-10."""
     if s.network.init:
         return "samples move from the model's towards these images"
-    seen = images / (s.data.size / 32) ** 2
-    if seen < 80_000:
-        return "expect blotches in the right colours"
-    if seen < 600_000:
+    seen = images / (s.data.size / 32)
+    if seen < 150_000:
+        return "expect blotches in the right colours, and little more"
+    if seen < 1_000_000:
         return "expect colours and layout, and shapes of simple pictures"
-    if seen < 3_000_000:
+    if seen < 5_000_000:
         return "expect recognisable simple pictures, and some objects of varied ones"
     return "expect recognisable objects (extrapolated: not measured here)"

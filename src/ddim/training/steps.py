@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ddim.diffusion.walk import Moment
-from ddim.system.messages import say
+from ddim.system.messages import say, warn
 from ddim.system.processes import interruptible
 from ddim.training.devices import agreed
 from ddim.training.held_out import Divided
@@ -59,12 +59,21 @@ def continue_by(watch: Watch, run: Run, changes: dict[str, Any], main: bool) -> 
     """Let the watch go on from the state of a run, and the learning rate too, or by the run's new time."""
     state, o = run.state, run.settings.optimiser
     watch.restart(state.seconds, state.reserve)
+    if watch.over() and main:
+        used, more = in_words(state.seconds), longer(watch.budget)
+        warn(f"{used} are used of {o.time}, so nothing is left to do: give a longer time in all, such as --time {more}")
     if watch.budget and "time" in changes:
         before, state.course = rate(o, state.step + 1, state.course), watch.course()
         now = rate(o, state.step + 1, state.course)
         if main:
             used = in_words(state.seconds)
             say(f"{used} are used of {o.time}: the learning rate goes on from {now:.2g}, not {before:.2g}, to 0")
+
+
+def longer(seconds: float) -> str:
+    """Twice a time, as --time takes it."""
+    minutes = max(1, round(2 * seconds / 60))
+    return f"{minutes}m" if minutes < 120 else f"{round(minutes / 60)}h"
 
 
 def left(run: Run, watch: Watch) -> dict[str, float]:

@@ -81,7 +81,7 @@ class Forecast:
 
     def after_step(self) -> None:
         steps, seconds = self.run.state.step - self.first, self.clock() - self.start
-        if self.said or steps < 3 or seconds < LOOK:
+        if self.said or steps < 1 or seconds < LOOK:
             return
         self.said = True
         o = self.run.settings.optimiser

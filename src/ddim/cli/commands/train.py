@@ -75,6 +75,7 @@ def main(args: Sequence[str]) -> None:
         return
     rest, given = args[name is not None :], said(args)
     if name is None and not {"init", "time"} & given and "--resume" not in args:
+        parse(Train, "train", rest, filled(Settings()))  # an option that there is not is named first
         raise InputError(NEEDED)
     if name in REACHED and {"-h", "--help"} & set(rest):
         print(f"{name}: {REACHED[name]}\n")
