@@ -70,6 +70,20 @@ REFUSED = [
     (("train", "digits", "--steps", HUGE), f"--steps must be at most 1000000000; got {HUGE}"),
     (("train", "digits", "--dropout", "2"), "--dropout must be at most 0.999; got 2.0"),
     (("train", "digits", "--ema", "nan"), "--ema must be a finite number; got nan"),
+    (("train", "digits", "--groups", "7"), "width 32 (ch × mult) is not divisible by groups 7: change one of them"),
+    (("train", "digits", "--size", "7"), "size 7 cannot be halved 1 times: change --size or --mult"),
+    (
+        ("sample", "x", "--format", "pngs"),
+        "unknown --format 'pngs': choose one of npz, png; did you mean png? (see ddim sample --help)",
+    ),
+    (
+        ("sample", "x", "--step", "20"),
+        "Unrecognized options: --step, 20; did you mean --steps? (see ddim sample --help)",
+    ),
+    (
+        ("train", "--data", "x", "--tme", "2h"),
+        "Unrecognized options: --tme, 2h; did you mean --time? (see ddim train --help)",
+    ),
     (("train", "digits", "--device", "meta"), "device meta is not available here: name cpu, cuda, cuda:1 or mps"),
 ]
 

@@ -171,7 +171,9 @@ def test_a_signal_is_one_line(tmp_path: Path):
         os.kill(process.pid, signal.SIGTERM)
         err = process.communicate(timeout=240)[1].decode()
     assert process.returncode == 143
-    assert [text for text in err.splitlines() if text.startswith("ddim: ")] == ["ddim: ended by SIGTERM"]
+    # On a slow machine a line before it says that this takes hours.
+    said = [text for text in err.splitlines() if text.startswith("ddim: ") and "this will take about" not in text]
+    assert said == ["ddim: ended by SIGTERM"]
     assert "Traceback" not in err
 
 

@@ -10,7 +10,7 @@ from support.models import tiny_model
 
 import ddim
 from ddim.diffusion import schedule
-from ddim.diffusion.course import course
+from ddim.diffusion.course import course, sampling_course
 from ddim.diffusion.model import Model
 from ddim.diffusion.solvers import find
 from ddim.diffusion.solvers.tuned import BASES, Tuned, Tuning
@@ -99,6 +99,7 @@ def test_its_name_finds_it_by_the_number_of_steps(model: Model):
                           ddim.sample(known, n=2, steps=3, solver="tuned", seed=4, clip=False), atol=1e-6)  # fmt: skip
     assert torch.equal(list(ddim.walk(known, x, times, "tuned"))[-1].x, ddim.decode(known, x, steps=3, solver="tuned"))
     assert course(known, "tuned", 2)[0] == [1000, 300, 0]
+    assert sampling_course(known, solver="tuned").steps == max(known.facts.tuning.solvers)  # without a word on steps
 
 
 REFUSED = {

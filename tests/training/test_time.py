@@ -66,8 +66,9 @@ def test_more_time_at_a_resume_states_the_new_course(tmp_path, alone, capsys):
     clock = Ticking(0.2)
     made = ddim.train("digits", tmp_path / "run", time="50s", clock=clock, **TIMED)
     used = state_of(made.out)["seconds"]
-    assert ddim.train(out=made.out, resume=True, clock=clock, device="cpu").step == made.step  # nothing is left
-    capsys.readouterr()
+    assert ddim.train(out=made.out, resume=True, clock=clock, device="cpu").step == made.step
+    said = capsys.readouterr().err
+    assert "are used of 50s, so nothing is left to do: give a longer time in all, such as --time 2m" in said
     again = ddim.train(out=made.out, resume=True, time="150s", clock=clock, device="cpu")
     said = capsys.readouterr().out
     assert "are used of 150s: the learning rate goes on from" in said
