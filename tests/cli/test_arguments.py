@@ -70,7 +70,10 @@ REFUSED = [
     (("train", "digits", "--steps", HUGE), f"--steps must be at most 1000000000; got {HUGE}"),
     (("train", "digits", "--dropout", "2"), "--dropout must be at most 0.999; got 2.0"),
     (("train", "digits", "--ema", "nan"), "--ema must be a finite number; got nan"),
-    (("train", "digits", "--groups", "7"), "width 32 (ch × mult) is not divisible by groups 7: change one of them"),
+    (
+        ("train", "digits", "--groups", "7"),
+        "width 32 (ch × mult) is not divisible by groups 7: change --ch or --groups",
+    ),
     (("train", "digits", "--size", "7"), "size 7 cannot be halved 1 times: change --size or --mult"),
     (
         ("sample", "x", "--format", "pngs"),
