@@ -29,14 +29,14 @@ def test_held_out_images_are_near_and_noise_is_far():
     assert far.kid > 10 * abs(real.kid)
     distances = torch.cdist(parts.held[:200].flatten(1).double(), parts.seen.flatten(1).double()).amin(1) / 8
     assert real.nearest == pytest.approx(distances.median().item(), rel=1e-4)
-    assert real.copies == pytest.approx((distances < distances.median() / 2).double().mean().item(), abs=0.011)
+    assert real.copies == 0
 
 
 def test_copies_are_noticed():
     parts = divided(digits(), None, 0.15, 0)
     copied = torch.cat([parts.seen[:100], parts.held[:100]])
     found = quality(copied, parts)
-    assert 0.5 <= found.copies < 0.6
+    assert 0.45 <= found.copies <= 0.5  # beyond the share among held-out images
     assert "of the samples are almost copies of training images" in in_words(found)[-1]
     assert "copies" not in " ".join(in_words(quality(parts.held[:200], parts)))
 

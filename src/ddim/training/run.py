@@ -128,16 +128,19 @@ class Run:
     def sampling(self, steps: int = 50, numbers: range = range(SHOWN)) -> Iterator[Moment]:
         """The walk that makes samples of the averaged weights: of the classes in turn, up to 16 of them, or of none.
 
+        With noise in each step and clipped: it forgets the errors of a young network, which a walk without noise
+        carries to its end as specks of colour.
         numbers: which of the seed; with classes, others than those of a sheet are of all classes in turn.
         """
-        times, seed = grid(self.model.abar, min(steps, self.model.T)), self.settings.optimiser.seed
+        times = grid(self.model.abar, min(steps, self.model.T))
+        how = {"eta": 1.0, "seed": self.settings.optimiser.seed, "clip": True}
         if self.classes is None:
-            return generate(self.averaged(), numbers, times, seed=seed)
+            return generate(self.averaged(), numbers, times, **how)
         if numbers != range(SHOWN):
             labels = torch.tensor([k % len(self.classes) for k in numbers])
-            return generate(self.averaged(), numbers, times, seed=seed, label=labels)
+            return generate(self.averaged(), numbers, times, **how, label=labels)
         labels = in_turn(self.model, SHOWN)
-        return generate(self.averaged(), range(len(labels)), times, seed=seed, label=labels)
+        return generate(self.averaged(), range(len(labels)), times, **how, label=labels)
 
     def draw(self, samples: Tensor, path: Path | None) -> None:
         """Keep what `sampling` ended with, (N, C, H, W), and write it as one image; with classes a row each."""

@@ -25,7 +25,7 @@ class Quality:
     fid: float
     kid: float
     nearest: float
-    copies: float  # the share of samples that are nearer than half the distance of held-out images
+    copies: float  # the share of samples nearer than half that of held-out images, beyond the share of these
     held_n: int
     held_kid: float
     held_nearest: float
@@ -45,7 +45,7 @@ def quality(samples: Tensor, parts: Divided) -> Quality:
         metrics.fid(real, fake),
         metrics.kid(real, fake)[0],
         ours.median().item(),
-        (ours < limit).double().mean().item(),
+        max(0.0, ((ours < limit).double().mean() - (theirs < limit).double().mean()).item()),
         len(held),
         metrics.kid(real, other)[0],
         theirs.median().item(),
