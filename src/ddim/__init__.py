@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table below
     from ddim import images as data
-    from ddim import plots
+    from ddim import plots, studio
     from ddim.checkpoints.loading import load
     from ddim.checkpoints.saving import save
     from ddim.diffusion import noise, process, schedule
@@ -80,6 +80,7 @@ _HOMES = {
     "interpolation_figure": "jobs.latent_figures",
     "diffusion_sequence": "jobs.latent_figures",
     "train": "training.trainer",
+    "studio": "studio",
     "InputError": "errors",
     "prepare": "networks.acceleration.prepare",
 }

@@ -16,6 +16,7 @@ GROUPS = {
         "demo": "Train on handwritten digits for two minutes, then sample them with DDPM and DDIM.",
         "data": "Show what a set of images holds, before training on it.",
         "train": "Train a model on your images, with one of the paper's presets.",
+        "studio": "Open a page in the browser to do all of this by hand.",
     },
     "sample": {
         "sample": "Sample images from a model.",

@@ -7,8 +7,10 @@ import torch
 
 from ddim.diffusion.guidance import guided
 from ddim.diffusion.model import Model
+from ddim.diffusion.sampling import generate
 from ddim.diffusion.schedule import Time
 from ddim.diffusion.solvers import Solver, find
+from ddim.diffusion.walk import last
 from ddim.system.messages import warn
 
 TIMED = 1000  # calls of the network, below which none is timed
@@ -18,6 +20,17 @@ LONG = 30 * 60  # seconds, above which a job says what it will take
 def calls_of(solver: str | Solver, times: Sequence[Time]) -> int:
     """Calls of the network in one walk, as far as they can be known."""
     return find(solver).evaluations(times) or len(times) - 1
+
+
+@torch.no_grad()
+def seconds_of_ddpm(model: Model, n: int, measured: int = 5) -> float:
+    """About the seconds in which DDPM makes n images in all T steps: `measured` of these are taken, after a first."""
+    times = range(model.T, max(model.T - measured - 2, -1), -1)
+    walk = generate(model, range(n), list(times), eta=1.0, label=0 if model.classes else None)
+    next(walk)
+    begun = time.perf_counter()
+    last(walk).x.sum().item()  # a GPU is waited for
+    return (time.perf_counter() - begun) / (len(times) - 2) * model.T
 
 
 @torch.no_grad()

@@ -1,0 +1,47 @@
+"""The page: the name of the model, and the tabs."""
+
+import gradio as gr
+
+from ddim.diffusion.model import Model
+from ddim.errors import InputError
+from ddim.studio import pictures, sampling
+from ddim.studio.work import Studio
+
+
+def about(model: Model) -> str:
+    """A model in a line."""
+    channels, height, width = model.shape
+    parameters = sum(p.numel() for p in model.network.parameters()) / 1e6
+    words = [f"{height}×{width}", "greyscale" if channels == 1 else f"{channels} channels" if channels != 3 else "RGB"]
+    words += [f"T = {model.T}", f"{parameters:.2f} M parameters", f"{model.facts.precision} on {model.device.type}"]
+    words += [f"{len(model.classes)} classes"] if model.classes else []
+    return f'<p class="about">{" · ".join(words)}</p>'
+
+
+def page(studio: Studio) -> gr.Blocks:
+    """All tabs over one model."""
+    with gr.Blocks(title="ddim studio", analytics_enabled=False, fill_width=True) as blocks:
+        drawn = gr.State(None)
+        with gr.Row(elem_id="top", equal_height=True):
+            gr.HTML("<h1>ddim studio</h1>", min_width=150)
+            model = gr.Dropdown(
+                studio.names(), value=studio.models[0], label="Model", min_width=200,
+                elem_id="model", allow_custom_value=True,
+            )  # fmt: skip
+            known = gr.HTML(about(studio.model(studio.models[0])), elem_id="about", min_width=260)
+        with gr.Tabs(elem_id="tabs"), gr.Tab("Sample", id="sample", elem_id="sample"):
+            sampling.tab(studio, model, drawn)
+
+        def chosen(name: str):
+            """Another model: its facts, and what the fields of a way can be for it."""
+            try:
+                new = studio.model(name)
+            except InputError as error:
+                return {known: pictures.alert(str(error))}
+            return {known: about(new), drawn: None}
+
+        model.input(chosen, model, [known, drawn], show_progress="hidden", api_visibility="private")
+        blocks.load(
+            lambda: gr.update(choices=studio.names()), None, model, show_progress="hidden", api_visibility="private"
+        )
+    return blocks.queue(default_concurrency_limit=None)
