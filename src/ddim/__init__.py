@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.checkpoints.saving import save
     from ddim.diffusion import noise, process, schedule
     from ddim.diffusion.clipping import Clip
+    from ddim.diffusion.exploring import explore
     from ddim.diffusion.facts import Facts
     from ddim.diffusion.guidance import guided
     from ddim.diffusion.interpolation import interpolate, interpolate_ddpm, slerp, slerp_grid
@@ -33,6 +34,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.evaluation.step_consistency import consistency
     from ddim.evaluation.tuning import tune
     from ddim.images.summary import summarise
+    from ddim.jobs.exploring import explore_files
     from ddim.jobs.latent_figures import diffusion_sequence, interpolation_figure
     from ddim.jobs.latent_jobs import decode_files, encode_files
     from ddim.jobs.picking import picked
@@ -54,6 +56,7 @@ _HOMES = {
     "slerp_grid": "diffusion.interpolation",
     "decode": "diffusion.latents",
     "encode": "diffusion.latents",
+    "explore": "diffusion.exploring",
     "Facts": "diffusion.facts",
     "Model": "diffusion.model",
     "Prediction": "diffusion.process",
@@ -77,6 +80,7 @@ _HOMES = {
     "sample_files": "jobs.sampling",
     "encode_files": "jobs.latent_jobs",
     "decode_files": "jobs.latent_jobs",
+    "explore_files": "jobs.exploring",
     "interpolation_figure": "jobs.latent_figures",
     "diffusion_sequence": "jobs.latent_figures",
     "train": "training.trainer",

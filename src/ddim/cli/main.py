@@ -24,6 +24,7 @@ GROUPS = {
     },
     "latent space": {
         "interpolate": "Walk between images in the latent space, or the DDPM way.",
+        "explore": "Choose an image, see its neighbours in the latent space, and go on.",
         "encode": "Turn images into latents.",
         "decode": "Turn latents back into images.",
     },
