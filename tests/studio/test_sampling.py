@@ -4,6 +4,8 @@ from pathlib import Path
 
 from support.browser import executed, lines, pngs, typed
 
+from ddim.studio.pictures import png
+
 
 def start(page, n: int = 4, steps: int = 3, **fields: str):
     """Sample, and return the tab when the images are there."""
@@ -28,3 +30,20 @@ def test_the_images_are_those_of_the_lines_below_byte_for_byte(page, tmp_path: P
     assert [path.read_bytes() for path in sorted(folder.glob("*.png"))] == shown
     executed(lines(tab, "python"), tmp_path / "executed")
     assert (tmp_path / "executed" / "00003.png").read_bytes() == shown[3] == pngs(tab.locator("#beside img"))[0]
+
+
+def test_the_rows_of_a_comparison(page, tmp_path: Path):
+    tab = page.locator("#sample")
+    tab.get_by_label("Steps").first.fill("2")
+    tab.get_by_role("button", name="Compare, from the same noise").click()
+    tab.get_by_label("solvers").check()
+    tab.get_by_label("Values").fill("ddim heun")
+    tab.get_by_role("button", name="Compare", exact=True).click()
+    tab.get_by_text("Each column starts from the same noise.").wait_for()
+    shown, part = pngs(tab.locator("#compared img")), tab.locator("#compare")
+    typed(lines(part, "command"), tmp_path / "typed")
+    folders = [sorted((tmp_path / "typed/compare" / str(k)).glob("*.png")) for k in range(2)]
+    assert [path.read_bytes() for folder in folders for path in folder] == shown
+    found = executed(lines(part, "python"), tmp_path / "executed")
+    assert [png(image) for row in found["rows"] for image in row] == shown
+    assert len(shown) == 16

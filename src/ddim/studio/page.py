@@ -4,8 +4,8 @@ import gradio as gr
 
 from ddim.diffusion.model import Model
 from ddim.errors import InputError
-from ddim.studio import pictures, sampling
-from ddim.studio.work import Studio
+from ddim.studio import encoding, exploring, interpolating, pictures, sampling
+from ddim.studio.work import Studio, html
 
 
 def about(model: Model) -> str:
@@ -18,19 +18,37 @@ def about(model: Model) -> str:
     return f'<p class="about">{" · ".join(words)}</p>'
 
 
+def opened(name: str) -> gr.Tab:
+    """A tab, which tests and styles find by its name."""
+    return gr.Tab(name, id=name.lower(), elem_id=name.lower())
+
+
 def page(studio: Studio) -> gr.Blocks:
     """All tabs over one model."""
     with gr.Blocks(title="ddim studio", analytics_enabled=False, fill_width=True) as blocks:
-        drawn = gr.State(None)
+        drawn, given = gr.State(None), gr.State([])
+        tabs, trays = {}, {}
         with gr.Row(elem_id="top", equal_height=True):
-            gr.HTML("<h1>ddim studio</h1>", min_width=150)
+            html("<h1>ddim studio</h1>", elem_id="name")
             model = gr.Dropdown(
                 studio.names(), value=studio.models[0], label="Model", min_width=200,
                 elem_id="model", allow_custom_value=True,
             )  # fmt: skip
-            known = gr.HTML(about(studio.model(studio.models[0])), elem_id="about", min_width=260)
-        with gr.Tabs(elem_id="tabs"), gr.Tab("Sample", id="sample", elem_id="sample"):
-            sampling.tab(studio, model, drawn)
+            known = html(about(studio.model(studio.models[0])), elem_id="about", min_width=260)
+        with gr.Tabs(elem_id="tabs"):
+            with opened("Sample"):
+                sampling.tab(studio, model, drawn)
+            with opened("Interpolate") as tabs["Interpolate"]:
+                trays["Interpolate"] = interpolating.tab(studio, model, drawn, given)
+            with opened("Encode") as tabs["Encode"]:
+                trays["Encode"] = encoding.tab(studio, model, drawn, given)
+            with opened("Explore"):
+                exploring.tab(studio, model)
+        for name, tray in trays.items():
+            tabs[name].select(
+                tray.refresh, [drawn, given, tray.chosen], [tray.sheet, tray.chosen], show_progress="hidden",
+                api_visibility="private",
+            )  # fmt: skip
 
         def chosen(name: str):
             """Another model: its facts, and what the fields of a way can be for it."""
@@ -38,9 +56,9 @@ def page(studio: Studio) -> gr.Blocks:
                 new = studio.model(name)
             except InputError as error:
                 return {known: pictures.alert(str(error))}
-            return {known: about(new), drawn: None}
+            return {known: about(new), drawn: None, given: []}
 
-        model.input(chosen, model, [known, drawn], show_progress="hidden", api_visibility="private")
+        model.input(chosen, model, [known, drawn, given], show_progress="hidden", api_visibility="private")
         blocks.load(
             lambda: gr.update(choices=studio.names()), None, model, show_progress="hidden", api_visibility="private"
         )

@@ -17,9 +17,9 @@ from ddim.evaluation.metrics import neighbours
 from ddim.images.cache import load
 from ddim.images.pixels import to_uint8
 from ddim.jobs.cost import seconds_of_ddpm
-from ddim.studio import pictures
+from ddim.studio import comparing, pictures
 from ddim.studio.ways import Drawn, Way, fields
-from ddim.studio.work import LIVE, Studio, view, whole, work
+from ddim.studio.work import LIVE, Studio, html, view, whole, work
 
 NEAREST = 6  # training images beside a chosen one
 
@@ -125,11 +125,12 @@ def tab(studio: Studio, model: gr.Dropdown, drawn: gr.State) -> SimpleNamespace:
                 go = gr.Button("Sample", variant="primary", min_width=90)
                 stop = gr.Button("Stop", min_width=70)
         with gr.Column(scale=3, min_width=300):
-            page.note = gr.HTML(pictures.note(BEGIN))
+            page.note = html(pictures.note(BEGIN))
             with gr.Row(equal_height=False, elem_classes="sheets"):
-                page.left = gr.HTML(js_on_load=pictures.CHOOSE, elem_id="images", min_width=280)
-                page.right = gr.HTML(elem_id="beside", min_width=280)
-            page.lines = gr.HTML(js_on_load=pictures.COPY, elem_id="sample-lines")
+                page.left = html(js_on_load=pictures.CHOOSE, elem_id="images", min_width=280)
+                page.right = html(elem_id="beside", min_width=280)
+            page.lines = html(js_on_load=pictures.COPY, elem_id="sample-lines")
+            comparing.part(studio, model, page.fields)
     outputs = [page.left, page.right, page.lines, drawn]
     work(go.click, page.note, lambda *given: sample(studio, page, *given), [model, *page.fields], outputs, stop)
     view(page.left.select, page.note, choosing(studio, page), [drawn], outputs[:3])

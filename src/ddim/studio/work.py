@@ -72,6 +72,11 @@ class Studio:
         return find(source, size, channels)
 
 
+def html(value: str = "", **how: Any) -> gr.HTML:
+    """A piece of the page that is all ours: without Gradio's own styles for text."""
+    return gr.HTML(value, apply_default_css=False, **how)
+
+
 def guarded(note: gr.HTML, handler: Callable[..., Iterator[dict]]) -> Callable[..., Iterator[dict]]:
     """A handler that yields {component: value}, without gradients; what cannot be done becomes a sentence in `note`."""
 
