@@ -1,9 +1,8 @@
 """The tabs that go through the latent space: what they show are the bytes that the lines below them give."""
 
-import base64
 from pathlib import Path
 
-from support.browser import executed, lines, pngs, typed
+from support.browser import executed, lines, linked, pngs, typed
 
 import ddim
 from ddim.images.sources import find
@@ -33,16 +32,12 @@ def files(tmp_path: Path, *numbers: int) -> list[Path]:
     return found
 
 
-def linked(tab, name: str) -> bytes:
-    """The bytes behind a link to download."""
-    return base64.b64decode(tab.get_by_role("link", name=name).get_attribute("href").partition(",")[2])
-
-
 def test_the_way_between_two_sampled_images(page, tmp_path: Path):
     sampled(page)
     tab = opened(page, "Interpolate")
-    tab.get_by_role("button", name="image 3").click()
-    tab.get_by_role("button", name="image 1").click()
+    for k in (3, 1):
+        tab.get_by_role("button", name=f"image {k}").click()
+        tab.get_by_role("button", name=f"image {k}", pressed=True).wait_for()
     tab.get_by_text("2 pictures chosen").wait_for()
     tab.get_by_label("Frames").fill("3")
     tab.get_by_label("Steps").fill("2")

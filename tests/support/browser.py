@@ -66,6 +66,11 @@ def lines(tab, kind: str) -> str:
     return tab.locator(f"pre.{kind}").inner_text(timeout=WAIT)
 
 
+def linked(tab, name: str) -> bytes:
+    """The bytes behind a link to download."""
+    return base64.b64decode(tab.get_by_role("link", name=name).get_attribute("href").partition(",")[2])
+
+
 def typed(command: str, folder: Path) -> list[str]:
     """Run every `ddim …` line of a shown command in a folder; returns what they printed."""
     folder.mkdir(exist_ok=True)

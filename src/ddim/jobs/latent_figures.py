@@ -20,8 +20,8 @@ from ddim.diffusion.solvers import Implicit, Solver, find
 from ddim.diffusion.walk import Moment, last
 from ddim.errors import InputError, check_whole
 from ddim.images.selection import Selection
+from ddim.jobs.bars import bar
 from ddim.jobs.latent_jobs import batches_of, data_course
-from ddim.jobs.sampling import bar
 from ddim.plots import animations, sheets
 from ddim.system.files import folder
 

@@ -16,10 +16,11 @@ from ddim.diffusion.solvers import Exact, Implicit, Solver, find
 from ddim.errors import InputError
 from ddim.images.pixels import to_uint8
 from ddim.images.selection import Selection
+from ddim.jobs.bars import bar
 from ddim.jobs.cost import calls_of, foretell
 from ddim.jobs.image_files import clean_of
 from ddim.jobs.latent_files import LatentFile, writing
-from ddim.jobs.sampling import SHEET, bar, sheet_beside
+from ddim.jobs.sampling import SHEET, sheet_beside
 from ddim.plots import sheets
 from ddim.system.files import folder, held
 

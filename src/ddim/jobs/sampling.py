@@ -26,6 +26,7 @@ from ddim.diffusion.solvers import Solver, check_eta, clip_with, noise_of, with_
 from ddim.diffusion.walk import Moment
 from ddim.errors import InputError, check_whole, choose, shown
 from ddim.images.pixels import to_uint8
+from ddim.jobs.bars import Progress, bar
 from ddim.jobs.cost import calls_of, foretell
 from ddim.jobs.image_files import Pngs, Shards, clean_of, pack
 from ddim.plots import sheets
@@ -33,7 +34,6 @@ from ddim.system.files import clean, folder, held, is_part, writable
 from ddim.system.json import claim, read_json
 from ddim.system.messages import warn
 from ddim.system.processes import processes, watched
-from ddim.system.progress import progress as progress_bar
 
 # What a folder from before these settings existed was made with.
 BEFORE = {"solver": "ddim", "variance": "small", "label": None, "guidance": 1.0}
@@ -107,7 +107,7 @@ def sample_files(
     times: Sequence[Time] | None = None,
     solver: str | Solver | None = None,
     variance: str = "small",
-    progress: bool = False,
+    progress: Progress = False,
     workers=None,
     label: Label | None = None,
     guidance: float = 1.0,
@@ -142,7 +142,7 @@ def sample_files(
         total = sum(map(len, share)) * (len(path) - 1)
         if workers.is_main_process:
             foretell(model, size, len(share) * calls_of(how, path))
-        with watched(continues(out)), bar("sampling", total, progress and workers.is_main_process) as advance:
+        with watched(continues(out)), bar("sampling", total, workers.is_main_process and progress) as advance:
             for indices in share:
                 for moment in job.walk(model, indices):
                     advance(len(indices))
@@ -177,11 +177,6 @@ def sheet_beside(out: Path) -> Path:
         raise InputError(f"{named}: has no folder beside it for the sheet; name another folder")
     writable(named.parent)
     return named.with_name(f"{named.name}-sheet.png")
-
-
-def bar(what: str, total: int, show: bool):
-    """The progress bar of a job, where it is wanted: `advance(n)`."""
-    return progress_bar(what, total) if show else nullcontext(lambda n=1, note=None: None)
 
 
 def continues(out: Path):

@@ -4,7 +4,7 @@ import gradio as gr
 
 from ddim.diffusion.model import Model
 from ddim.errors import InputError
-from ddim.studio import encoding, exploring, interpolating, pictures, sampling
+from ddim.studio import encoding, exploring, figures, interpolating, pictures, sampling, training
 from ddim.studio.work import Studio, html
 
 
@@ -23,6 +23,11 @@ def opened(name: str) -> gr.Tab:
     return gr.Tab(name, id=name.lower(), elem_id=name.lower())
 
 
+def look_on(event: gr.SelectData) -> gr.Timer:
+    """Runs are looked at while their tab is open."""
+    return gr.Timer(active=event.value == "Train")
+
+
 def page(studio: Studio) -> gr.Blocks:
     """All tabs over one model."""
     with gr.Blocks(title="ddim studio", analytics_enabled=False, fill_width=True) as blocks:
@@ -34,8 +39,8 @@ def page(studio: Studio) -> gr.Blocks:
                 studio.names(), value=studio.models[0], label="Model", min_width=200,
                 elem_id="model", allow_custom_value=True,
             )  # fmt: skip
-            known = html(about(studio.model(studio.models[0])), elem_id="about", min_width=260)
-        with gr.Tabs(elem_id="tabs"):
+            known = html(elem_id="about", min_width=260)
+        with gr.Tabs(elem_id="tabs") as every:
             with opened("Sample"):
                 sampling.tab(studio, model, drawn)
             with opened("Interpolate") as tabs["Interpolate"]:
@@ -44,11 +49,18 @@ def page(studio: Studio) -> gr.Blocks:
                 trays["Encode"] = encoding.tab(studio, model, drawn, given)
             with opened("Explore"):
                 exploring.tab(studio, model)
+            with opened("Train"):
+                trained = training.tab(studio, model)
+            with opened("Figures"):
+                figures.tab(studio, model)
         for name, tray in trays.items():
             tabs[name].select(
                 tray.refresh, [drawn, given, tray.chosen], [tray.sheet, tray.chosen], show_progress="hidden",
                 api_visibility="private",
             )  # fmt: skip
+        every.select(
+            look_on, None, trained.timer, queue=False, show_progress="hidden", api_visibility="private"
+        )  # fmt: skip
 
         def chosen(name: str):
             """Another model: its facts, and what the fields of a way can be for it."""
@@ -60,6 +72,7 @@ def page(studio: Studio) -> gr.Blocks:
 
         model.input(chosen, model, [known, drawn, given], show_progress="hidden", api_visibility="private")
         blocks.load(
-            lambda: gr.update(choices=studio.names()), None, model, show_progress="hidden", api_visibility="private"
-        )
+            lambda name: (gr.update(choices=studio.names()), about(studio.model(name))), model, [model, known],
+            show_progress="hidden", api_visibility="private",
+        )  # fmt: skip
     return blocks.queue(default_concurrency_limit=None)

@@ -4,9 +4,9 @@ Each image is a PNG of its own size inside the page, byte for byte the file that
 enlarges it without smoothing.
 """
 
-import html
 from base64 import b64encode
 from collections.abc import Sequence
+from html import escape as escaped
 from io import BytesIO
 
 from PIL import Image
@@ -28,9 +28,9 @@ def url(content: bytes, kind: str = "image/png") -> str:
     return f"data:{kind};base64,{b64encode(content).decode()}"
 
 
-def picture(image: Tensor | Image.Image, text: str = "") -> str:
-    """An <img> with a description."""
-    return f'<img src="{url(png(image))}" alt="{html.escape(text)}">'
+def picture(image: Tensor | Image.Image | bytes, text: str = "") -> str:
+    """An <img> with a description; bytes are those of a PNG file."""
+    return f'<img src="{url(image if isinstance(image, bytes) else png(image))}" alt="{escaped(text)}">'
 
 
 def latent(z: Tensor) -> Tensor:
@@ -72,14 +72,14 @@ def cell(image: Tensor | None) -> str:
     return '<span class="empty"></span>' if image is None else picture(image)
 
 
-def figure(image: Tensor | Image.Image, caption: str = "", kind: str = "large") -> str:
+def figure(image: Tensor | Image.Image | bytes, caption: str = "", kind: str = "large") -> str:
     """One image with its caption, which may hold HTML."""
     return f'<figure class="{kind}">{picture(image, caption)}<figcaption>{caption}</figcaption></figure>'
 
 
 def download(content: bytes, name: str, text: str, kind: str = "image/png") -> str:
     """A link that saves bytes which are in the page already."""
-    return f'<a class="download" download="{html.escape(name)}" href="{url(content, kind)}">{html.escape(text)}</a>'
+    return f'<a class="download" download="{escaped(name)}" href="{url(content, kind)}">{escaped(text)}</a>'
 
 
 def table(rows: Sequence[Sequence[object]], heads: Sequence[str]) -> str:
@@ -97,7 +97,7 @@ def note(text: str = "", done: float | None = None) -> str:
 
 def alert(text: str) -> str:
     """A line on what cannot be done."""
-    return f'<div class="note alert" role="alert"><span>{html.escape(text)}</span></div>'
+    return f'<div class="note alert" role="alert"><span>{escaped(text)}</span></div>'
 
 
 def recipe(lines: Recipe | None) -> str:
@@ -110,7 +110,7 @@ def recipe(lines: Recipe | None) -> str:
 
 def block(title: str, kind: str, text: str) -> str:
     copy = '<button type="button" data-copy>Copy</button>'
-    pre = f'<pre class="{kind}" tabindex="0">{html.escape(text)}</pre>'
+    pre = f'<pre class="{kind}" tabindex="0">{escaped(text)}</pre>'
     return f'<div class="block"><div class="head"><span>{title}</span>{copy}</div>{pre}</div>'
 
 

@@ -21,14 +21,17 @@ from ddim.studio import comparing, pictures
 from ddim.studio.ways import Drawn, Way, fields
 from ddim.studio.work import LIVE, Studio, html, view, whole, work
 
+SHOWN = 16  # images of a walk that goes on
 NEAREST = 6  # training images beside a chosen one
 
 
 def shown(x: Tensor, prediction, t, T: int) -> tuple[str, str]:
     """The two sheets of a walk that goes on."""
-    left = f"<h3>x<sub>t</sub> <small>t = {t:g} of {T}</small></h3>" + pictures.sheet(x.clamp(-1, 1), still=True)
+    part = f", the first {SHOWN}" if len(x) > SHOWN else ""
+    left = f"<h3>x<sub>t</sub> <small>t = {t:g} of {T}{part}</small></h3>"
     right = "<h3>x̂<sub>0</sub> <small>what the network expects</small></h3>"
-    return left, right + pictures.sheet(prediction.x0.clamp(-1, 1), still=True)
+    now, expected = (pictures.sheet(images[:SHOWN].clamp(-1, 1), still=True) for images in (x, prediction.x0.cpu()))
+    return left + now, right + expected
 
 
 def sample(studio: Studio, page, name: str, *fields: Any) -> Iterator[dict]:

@@ -53,6 +53,7 @@ def serve(studio, host: str = "127.0.0.1", port: int = 7860) -> None:
         os.environ["GRADIO_TEMP_DIR"] = uploads
         how = uvicorn.Config(application(studio), log_level="error", timeout_graceful_shutdown=1)
         say(f"the studio: http://{host}:{door.getsockname()[1]} (Ctrl-C ends it)")
+        stack.callback(studio.close)
         with suppress(KeyboardInterrupt):
             uvicorn.Server(how).run(sockets=[door])
 

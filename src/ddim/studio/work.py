@@ -1,10 +1,14 @@
 """What the tabs share: the models, the folders, and how an event becomes work that is queued, stopped, and refused."""
 
 import functools
+import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import gradio as gr
@@ -20,7 +24,7 @@ from ddim.studio import pictures
 from ddim.studio.recipes import Origin
 from ddim.system.machine import out_of_memory
 
-LIVE = 0.1  # seconds between pictures of a walk that goes on
+LIVE = 0.15  # seconds between pictures of a walk that goes on
 MOST = 64  # images at a time
 
 
@@ -36,6 +40,7 @@ class Studio:
     read_only: bool = False
     device: str | None = None
     precision: str = "auto"
+    trainings: dict[str, subprocess.Popen] = field(default_factory=dict, repr=False)  # those started here, by name
     loaded: dict[tuple[str, str], Model] = field(default_factory=dict, repr=False)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -43,6 +48,15 @@ class Studio:
     def runs(self) -> Path:
         """Where trainings lie."""
         return self.out / "runs"
+
+    def close(self) -> None:
+        """Let the trainings that were started here end after their step, saved."""
+        for process in self.trainings.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self.trainings.values():
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(30)
 
     def names(self) -> list[str]:
         """The models that can be chosen: those that were named, and what was trained here."""
@@ -101,8 +115,9 @@ def work(event: Callable, note: gr.HTML, handler: Callable, inputs: list, output
         show_progress="minimal", show_progress_on=note, trigger_mode="once", api_visibility="private",
     )  # fmt: skip
     if stop:
-        stop.click(
-            lambda: pictures.note("Stopped."), None, note, cancels=[run], queue=False, show_progress="hidden",
+        ended = stop.click(None, cancels=[run])
+        ended.then(  # what was on its way comes first
+            lambda: pictures.note("Stopped."), None, note, show_progress="hidden", concurrency_limit=None,
             api_visibility="private",
         )  # fmt: skip
     return run
@@ -114,6 +129,46 @@ def view(event: Callable, note: gr.HTML, handler: Callable, inputs: list, output
         guarded(note, handler), inputs, [note, *outputs], concurrency_limit=None, show_progress="hidden",
         trigger_mode="always_last", api_visibility="private",
     )  # fmt: skip
+
+
+def followed(job: Callable[[Callable], Any], show: Callable[[str, float], dict]) -> Iterator[dict]:
+    """Run a job in a thread; it reports (what, done, total) to the function that it is given. Meanwhile yield what
+    `show` makes of what is done, and of which part of it, 0 … 1. Returns the job's value. Closed before its end, this
+    ends the job at its next report.
+    """
+    left, told, end = threading.Event(), SimpleQueue(), []
+
+    def report(what: str, done: int, total: int) -> None:
+        if left.is_set():
+            raise Left
+        told.put((what, done / max(total, 1)))
+
+    def run() -> None:
+        try:
+            end.append((job(report), None))
+        except BaseException as error:
+            end.append((None, error))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(LIVE)
+            now = None
+            while not told.empty():
+                now = told.get()
+            if now:
+                yield show(*now)
+    finally:
+        left.set()
+    value, error = end[0]
+    if error:
+        raise error
+    return value
+
+
+class Left(Exception):
+    """Nobody looks on any more."""
 
 
 def steps_of(text: str, name: str = "the numbers of steps") -> list[int]:
