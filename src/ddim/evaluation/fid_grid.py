@@ -59,8 +59,7 @@ def evaluate(
     reference: training images as `--data` names them, or an .npz of statistics; by default those that the model was
     trained on.  held_out: real images for the floor.  features: see `ddim.features.find`; by default the small network
     that fits the images, else inception.  solver: one without noise is for η = 0.  clip: for every cell, by default as
-    in `ddim.sample`; label and guidance likewise.  name: what the report calls the model.
-    progress: show a bar; or a function that is given (what, done, total), and ends the work by what it raises.
+    in `ddim.sample`; label and guidance likewise.  name: what the report calls the model.  progress: `ddim.jobs.bars`.
     Returns the report as table.json holds it; None in the processes that help. Raises InputError.
     """
     courses, label = checked(model, out, steps, eta, n, spacing, seed, solver), plain(model, label, n, guidance)
