@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim import plots
     from ddim.checkpoints.loading import load
     from ddim.checkpoints.saving import save
-    from ddim.diffusion import noise, process, schedule
+    from ddim.diffusion import noise, operators, process, schedule
     from ddim.diffusion.clipping import Clip
     from ddim.diffusion.facts import Facts
     from ddim.diffusion.guidance import guided
@@ -22,8 +22,10 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.diffusion.latents import decode, encode
     from ddim.diffusion.model import Model
     from ddim.diffusion.process import Prediction
+    from ddim.diffusion.restoration import inpaint, restore
     from ddim.diffusion.sampling import generate, sample
     from ddim.diffusion.solvers import SOLVERS, Solver, multistep
+    from ddim.diffusion.varying import relabel, vary
     from ddim.diffusion.walk import walk
     from ddim.errors import InputError
     from ddim.evaluation import features, metrics
@@ -44,6 +46,7 @@ _HOMES = {
     "load": "checkpoints.loading",
     "save": "checkpoints.saving",
     "noise": "diffusion.noise",
+    "operators": "diffusion.operators",
     "process": "diffusion.process",
     "schedule": "diffusion.schedule",
     "Clip": "diffusion.clipping",
@@ -57,11 +60,15 @@ _HOMES = {
     "Facts": "diffusion.facts",
     "Model": "diffusion.model",
     "Prediction": "diffusion.process",
+    "inpaint": "diffusion.restoration",
+    "restore": "diffusion.restoration",
     "generate": "diffusion.sampling",
     "sample": "diffusion.sampling",
     "SOLVERS": "diffusion.solvers",
     "Solver": "diffusion.solvers",
     "multistep": "diffusion.solvers",
+    "relabel": "diffusion.varying",
+    "vary": "diffusion.varying",
     "walk": "diffusion.walk",
     "metrics": "evaluation.metrics",
     "features": "evaluation.features",
