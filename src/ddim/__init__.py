@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.diffusion import noise, operators, process, schedule
     from ddim.diffusion.clipping import Clip
     from ddim.diffusion.facts import Facts
-    from ddim.diffusion.guidance import guided
+    from ddim.diffusion.guidance import Guidance, guided
     from ddim.diffusion.interpolation import interpolate, interpolate_ddpm, slerp, slerp_grid
     from ddim.diffusion.latents import decode, encode
     from ddim.diffusion.model import Model
@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.diffusion.restoration import inpaint, restore
     from ddim.diffusion.sampling import generate, sample
     from ddim.diffusion.solvers import SOLVERS, Solver, multistep
+    from ddim.diffusion.steering import steered
     from ddim.diffusion.varying import relabel, vary
     from ddim.diffusion.walk import walk
     from ddim.errors import InputError
@@ -50,7 +51,9 @@ _HOMES = {
     "process": "diffusion.process",
     "schedule": "diffusion.schedule",
     "Clip": "diffusion.clipping",
+    "Guidance": "diffusion.guidance",
     "guided": "diffusion.guidance",
+    "steered": "diffusion.steering",
     "interpolate": "diffusion.interpolation",
     "interpolate_ddpm": "diffusion.interpolation",
     "slerp": "diffusion.interpolation",

@@ -82,7 +82,7 @@ class Grid:
     spacing: Spacing = "linear"
     """How the steps are spread over the noise levels."""
     times: Times = None
-    """The noise levels to visit, falling, the last 0; replaces --steps and --spacing."""
+    """The noise levels to visit, falling to 0; replaces --steps and --spacing."""
 
 
 @dataclass(frozen=True, kw_only=True)

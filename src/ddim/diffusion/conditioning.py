@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddim.diffusion.around import Around
 from ddim.diffusion.model import Denoiser
 from ddim.diffusion.operators import Operator
 from ddim.diffusion.process import Prediction, from_x0
@@ -18,21 +19,13 @@ Covariance = Callable[[Tensor, Tensor, Time], Tensor]
 
 
 @dataclass(frozen=True)
-class Conditioned:
+class Conditioned(Around):
     """A model around a model, which knows y of the images that it denoises."""
 
     model: Denoiser
     y: Tensor
     operator: Operator
     noise: float = 0.0  # s
-
-    @property
-    def abar(self) -> Tensor:
-        return self.model.abar
-
-    @property
-    def shape(self) -> tuple[int, int, int] | None:
-        return getattr(self.model, "shape", None)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ddim.diffusion.clipping import Clip, clipping
 from ddim.diffusion.conditioning import DPS, Covariance, PiGDM, Projected, Resampled
 from ddim.diffusion.course import course
-from ddim.diffusion.guidance import Label, guided, labels_of
+from ddim.diffusion.guidance import Guidance, Label, guided, labels_of
 from ddim.diffusion.model import Denoiser, levels
 from ddim.diffusion.noise import check_seed, draws, normal
 from ddim.diffusion.operators import Inpainting, Operator
@@ -52,7 +52,7 @@ def restoring(
     covariance: Covariance | None = None,
     clip: Clip | bool | None = None,
     label: Label | None = None,
-    guidance: float = 1.0,
+    guidance: float | Guidance = 1.0,
     shape: Sequence[int] | None = None,
 ) -> Iterator[Moment]:
     """The walk of one batch down `times` to images that y (N, …) could be of: see `restore`, which finishes them.
@@ -96,7 +96,7 @@ def restore(
     shape: tuple[int, int, int] | None = None,
     progress: bool = False,
     label: Label | None = None,
-    guidance: float = 1.0,
+    guidance: float | Guidance = 1.0,
 ) -> Tensor:
     """Images that y could be of, (N·answers, C, H, W) in [−1, 1] on the CPU: the answers of y[0] first.
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ddim.diffusion.clipping import Clip, clipping
 from ddim.diffusion.course import manner
-from ddim.diffusion.guidance import Label, guided, labels_of
+from ddim.diffusion.guidance import Guidance, Label, guided, labels_of
 from ddim.diffusion.latents import decode, encode
 from ddim.diffusion.model import Denoiser, check_images, levels
 from ddim.diffusion.noise import check_seed, draws, normal
@@ -40,7 +40,7 @@ def varying(
     seed: int = 0,
     clip: Clip | bool | None = None,
     label: Label | None = None,
-    guidance: float = 1.0,
+    guidance: float | Guidance = 1.0,
 ) -> Iterator[Moment]:
     """The walk of one batch: images (N, C, H, W) are diffused to times[0] and denoised along `times`: see `vary`.
 
@@ -83,7 +83,7 @@ def vary(
     batch_size: int | None = None,
     progress: bool = False,
     label: Label | None = None,
-    guidance: float = 1.0,
+    guidance: float | Guidance = 1.0,
 ) -> Tensor:
     """Images like images (N, C, H, W) in [−1, 1]: (N·answers, C, H, W), those like images[0] first.
 
@@ -117,7 +117,7 @@ def relabel(
     images: Tensor,
     source: Label | None,
     target: Label | None,
-    guidance: float = 1.0,
+    guidance: float | Guidance = 1.0,
     strength: float = 1.0,
     steps: int = 50,
     spacing: str = "linear",
