@@ -1,14 +1,13 @@
 """Labels and guidance: against closed forms, and bit for bit where one branch is asked."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from support.models import labelled_model, tiny_model
+from support.models import known_classes, labelled_model, tiny_model
 from support.oracles import Gaussian, Mixture
-from torch import nn
 
 import ddim
 from ddim.diffusion import schedule
@@ -22,33 +21,6 @@ ABAR = schedule.linear()
 X = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-@dataclass
-class Config:
-    num_class_embeds: int
-
-
-class Known(nn.Module):
-    """The network whose ε is exact: of each class its own oracle, and of no class the last one."""
-
-    def __init__(self, *oracles):
-        super().__init__()
-        self.oracles, self.config = oracles, Config(len(oracles))
-        self.register_parameter("dtype", nn.Parameter(torch.zeros(1, dtype=torch.float64)))
-
-    def forward(self, x, index, labels):
-        out = torch.empty_like(x)
-        for label in labels.unique().tolist():
-            rows = labels == label
-            t = index[rows][0].item() + 1
-            out[rows] = self.oracles[label](x[rows], t).eps
-        return out
-
-
-def known(*oracles) -> ddim.Model:
-    names = tuple("abc"[: len(oracles) - 1])
-    return ddim.Model(Known(*oracles), ABAR, (1, 2, 2), facts=ddim.Facts(classes=names))
-
-
 MEANS = torch.tensor([-0.6, 0.7, 0.2], dtype=torch.float64).view(3, 1, 1, 1).expand(3, 1, 2, 2)
 CLASSES = [Gaussian(ABAR, mean, torch.tensor(0.05, dtype=torch.float64)) for mean in MEANS]
 ALL = Mixture(ABAR, torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64), MEANS, 0.05)
@@ -56,7 +28,7 @@ ALL = Mixture(ABAR, torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64), MEANS, 0
 
 def test_guided_eps_of_a_mixture_of_classes_is_exact():
     """ε_u is that of the whole mixture and ε_c that of one class; x̂_0 agrees with ε."""
-    model, x = known(*CLASSES, ALL), normal(0, range(3), (1, 2, 2)).double()
+    model, x = known_classes(*CLASSES, ALL), normal(0, range(3), (1, 2, 2)).double()
     labels = torch.tensor([2, 0, 1])
     for t in (1, 300, 1000):
         for s in (0.5, 2.0, 7.5):
@@ -71,7 +43,7 @@ def test_guided_eps_of_a_mixture_of_classes_is_exact():
 def test_guidance_between_two_gaussians_samples_a_third():
     """Of one variance, N(m_u, v) and N(m_c, v) guided by s are N(m_u + s (m_c − m_u), v): its flow is known."""
     spread, s = torch.tensor(0.05, dtype=torch.float64), 1.8
-    model = known(CLASSES[0], CLASSES[1], CLASSES[2])  # classes a and b, and no class
+    model = known_classes(CLASSES[0], CLASSES[1], CLASSES[2])  # classes a and b, and no class
     x = normal(1, range(5), (1, 2, 2)).double()
     third = Gaussian(ABAR, MEANS[2] + s * (MEANS[1] - MEANS[2]), spread)
     errors = []
@@ -86,7 +58,7 @@ def test_guidance_between_two_gaussians_samples_a_third():
 
 
 def test_samples_of_a_class_and_of_none_are_of_theirs():
-    model = known(*CLASSES, ALL)
+    model = known_classes(*CLASSES, ALL)
     means = {label: ddim.sample(model, n=400, steps=20, label=label).mean((1, 2, 3)) for label in ("a", "b", None)}
     assert abs(means["a"].mean() + 0.6) < 0.05
     assert abs(means["b"].mean() - 0.7) < 0.05
