@@ -39,7 +39,9 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.jobs.latent_figures import diffusion_sequence, interpolation_figure
     from ddim.jobs.latent_jobs import decode_files, encode_files
     from ddim.jobs.picking import picked
+    from ddim.jobs.restoring import restore_files
     from ddim.jobs.sampling import sample_files
+    from ddim.jobs.varying import vary_files
     from ddim.networks.acceleration.prepare import prepare
     from ddim.training.trainer import train
 
@@ -85,6 +87,8 @@ _HOMES = {
     "summarise": "images.summary",
     "picked": "jobs.picking",
     "sample_files": "jobs.sampling",
+    "restore_files": "jobs.restoring",
+    "vary_files": "jobs.varying",
     "encode_files": "jobs.latent_jobs",
     "decode_files": "jobs.latent_jobs",
     "interpolation_figure": "jobs.latent_figures",

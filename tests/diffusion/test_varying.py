@@ -8,6 +8,7 @@ from support.oracles import Gaussian
 import ddim
 from ddim.diffusion import schedule
 from ddim.diffusion.noise import normal
+from ddim.diffusion.restoration import OWN
 from ddim.errors import InputError
 
 ABAR = schedule.linear()
@@ -22,7 +23,7 @@ def test_varied_images_are_where_the_flow_leads_from_the_noisy_ones():
     x = (0.1 + 0.1 * normal(5, range(4), (1, 2, 2))).double()
     for strength in (0.1, 0.5, 1.0):
         t = round(strength * 1000)
-        noisy = ABAR[t].sqrt() * x + (1 - ABAR[t]).sqrt() * normal(0, range(4), (1, 2, 2))
+        noisy = ABAR[t].sqrt() * x + (1 - ABAR[t]).sqrt() * normal(0, range(4), (1, 2, 2), OWN)
         found = ddim.vary(model, x, strength, steps=100)
         torch.testing.assert_close(found, model.flow(noisy, t, 0).clamp(-1, 1), rtol=0, atol=5e-3)
     assert torch.equal(ddim.vary(model, x, 0), x)
@@ -36,6 +37,17 @@ def test_the_more_strength_the_less_is_left_of_the_image():
         abar = ABAR[round(1000 * strength)]
         left = (ddim.vary(model, x, strength, answers=1000, steps=100).mean() / 0.4).item()
         assert abs(left - abar.sqrt() * (VARIANCE / (abar * VARIANCE + 1 - abar)).sqrt()) < 0.02
+
+
+def test_the_noise_is_not_the_one_that_an_image_was_sampled_from():
+    """Else a sample of the same seed would come back at strength 1."""
+    model = tiny_model()
+    x = ddim.sample(model, n=3, steps=5, solver="ddim", clip=False)
+    for made in (
+        ddim.vary(model, x, 1.0, steps=5, solver="ddim", clip=False),
+        ddim.restore(model, x[:, :, ::2, ::2] * 0, ddim.operators.SuperResolution(2), steps=5, eta=0, clip=False),
+    ):
+        assert (made - x).square().mean().sqrt() > 0.3
 
 
 def test_another_class_is_a_shift_between_gaussians():

@@ -105,7 +105,8 @@ def checked_mask(mask: Tensor) -> Tensor:
         mask = mask[None]
     if mask.shape[1] != 1:
         raise InputError(f"a mask has one channel; got {tuple(mask.shape)}")
-    white = mask == mask.max().clamp(min=1) if mask.dtype is not torch.bool else mask
+    top = 255 if not mask.is_floating_point() and mask.max() > 1 else 1
+    white = mask == top
     if not (white | (mask == 0)).all():
         raise InputError("the mask holds grey values: make it black (known) and white (made anew) only")
     shares = white.flatten(1).float().mean(1)

@@ -28,7 +28,8 @@ METHODS = {
     "dps": "each step less the gradient of the distance to y (DPS)",
 }
 GRADIENTS = ("pigdm", "dps")
-APART = 2**32  # between the streams of noise of an image's answers
+APART = 2**32  # between the streams of noise of an image's answers; and between draws for different uses
+OWN = APART  # the draw of a stream from which edits take noise: an image may have been sampled from draws 0, 1, …
 
 
 def stream(k: int, answers: int) -> int:
@@ -61,11 +62,11 @@ def restoring(
     """
     shape, device = image_shape(model, shape), getattr(model, "device", "cpu")
     y, operator = y.to(device), operator.to(device)
-    x = normal(seed, streams, shape).to(y)
-    steps = draws(seed, streams, shape, like=x)
+    x = normal(seed, streams, shape, OWN).to(y)
+    steps = draws(seed, streams, shape, like=x, first=OWN + 1)
     inner = with_noise(solver, eta, "small", steps)
     if resample > 1:
-        inner = Resampled(inner=inner, times=resample, noise=draws(seed, streams, shape, like=x, first=APART))
+        inner = Resampled(inner=inner, times=resample, noise=draws(seed, streams, shape, like=x, first=2 * APART))
     model = clipping(guided(model, label, guidance), clip)
     if method == "projection":
         return walk(Projected(model, y, operator, noise), x, times, inner)

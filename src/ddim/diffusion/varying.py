@@ -14,10 +14,10 @@ from ddim.diffusion.latents import decode, encode
 from ddim.diffusion.model import Denoiser, check_images, levels
 from ddim.diffusion.noise import check_seed, draws, normal
 from ddim.diffusion.process import marginal
-from ddim.diffusion.restoration import stream
+from ddim.diffusion.restoration import OWN, stream
 from ddim.diffusion.sampling import chunks, default_batch_size
 from ddim.diffusion.schedule import Time, grid
-from ddim.diffusion.solvers import Solver, check_eta, find, with_noise
+from ddim.diffusion.solvers import Implicit, Solver, check_eta, ddim, find, with_noise
 from ddim.diffusion.walk import Moment, walk
 from ddim.errors import InputError, check_whole, shown
 from ddim.system.progress import progress as progress_bar
@@ -47,8 +47,9 @@ def varying(
     streams: the numbers (N,) of each image's noise.
     """
     images = images.to(getattr(model, "device", "cpu"))
-    x = marginal(images, normal(seed, streams, images.shape[1:]).to(images), levels(model)[times[0]]).to(images.dtype)
-    steps = with_noise(solver, eta, "small", draws(seed, streams, images.shape[1:], like=x))
+    shape = images.shape[1:]
+    x = marginal(images, normal(seed, streams, shape, OWN).to(images), levels(model)[times[0]]).to(images.dtype)
+    steps = with_noise(solver, eta, "small", draws(seed, streams, shape, like=x, first=OWN + 1))
     return walk(clipping(guided(model, label, guidance), clip), x, times, steps)
 
 
@@ -129,15 +130,28 @@ def relabel(
     source, target: one for all images, or one an image; None is no class. The rest as for `ddim.encode`. With the same
     class at both ends, and guidance 1, it is a round trip. Raises InputError.
     """
-    first = time_of(model, strength)
-    if first < 1:
-        raise InputError("strength must be above 0 to edit by inversion; got 0")
+    path, solver = relabel_course(model, strength, steps, spacing, solver)
     if source is None and target is None:
         raise InputError("name the class that the images are of, or are to be of")
-    path = grid(levels(model)[: first + 1], min(steps, first), spacing)
     check_images(model, images)
-    n = len(images)
-    before, after = (None if c is None else labels_of(model, c, n) for c in (source, target))
+    before, after = (None if c is None else labels_of(model, c, len(images)) for c in (source, target))
     x = images.to(getattr(model, "device", "cpu"))
     z = encode(guided(model, before), x, times=path, solver=solver)
-    return decode(guided(model, after, guidance if after is not None else 1.0), z, times=path).clamp(-1, 1).cpu()
+    back = decode(guided(model, after, guidance), z, times=path, solver=inverse(solver))
+    return back.clamp(-1, 1).cpu()
+
+
+def relabel_course(
+    model: Denoiser, strength: float, steps: int, spacing: str, solver: str | Solver
+) -> tuple[list[Time], Solver]:
+    """The grid from the time of a strength to 0, and the solver that encodes. Raises InputError."""
+    first = time_of(model, strength)
+    check_whole("steps", steps)
+    if first < 1:
+        raise InputError("strength must be above 0 to edit by inversion; got 0")
+    return grid(levels(model)[: first + 1], min(steps, first), spacing), find(solver)
+
+
+def inverse(solver: Solver) -> Solver:
+    """The solver that decodes what another encoded."""
+    return ddim if isinstance(solver, Implicit) else solver

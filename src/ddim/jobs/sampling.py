@@ -60,12 +60,8 @@ class Job:
         return list(chunks(self.n, self.batch_size))
 
     def share(self, model: Model, workers) -> list[range]:
-        """The batches that this process is to make: every so many-th of those that are missing or damaged.
-
-        Everyone must have listed what is missing before anyone adds to it: wait before the work.
-        """
-        missing = [indices for indices in self.batches() if not self.files.has(indices, model.shape)]
-        return missing[workers.process_index :: workers.num_processes]
+        """See `share_of`."""
+        return share_of(self.files, self.batches(), model.shape, workers)
 
     def walk(self, model: Model, indices: range) -> Iterator[Moment]:
         """The walk of one batch; `write` takes the x that it ends at."""
@@ -81,6 +77,15 @@ class Job:
         """The first n images, or all: (n, C, H, W) uint8."""
         n = self.n if n is None else min(n, self.n)
         return torch.cat([self.files.read(indices) for indices in self.batches() if indices.start < n])[:n]
+
+
+def share_of(files: Pngs | Shards, batches: Sequence[range], shape: Sequence[int], workers) -> list[range]:
+    """The batches that this process is to make: every so many-th of those that are missing or damaged.
+
+    Everyone must have listed what is missing before anyone adds to it: wait before the work.
+    """
+    missing = [indices for indices in batches if not files.has(indices, shape)]
+    return missing[workers.process_index :: workers.num_processes]
 
 
 @dataclass(frozen=True)
