@@ -28,6 +28,11 @@ GROUPS = {
         "encode": "Turn images into latents.",
         "decode": "Turn latents back into images.",
     },
+    "edit": {
+        "inpaint": "Make a part of images anew.",
+        "restore": "Make images of small, grey or blurred ones.",
+        "vary": "Make images like an image, or give it another class.",
+    },
     "measure": {
         "evaluate": "Measure FID, KID, precision, recall and time over steps and η, as the paper's table 1.",
         "reconstruct": "Encode and decode images, and measure what is lost: the paper's table 2.",

@@ -83,7 +83,7 @@ class Grid:
     spacing: Spacing = "linear"
     """How the steps are spread over the noise levels."""
     times: Times = None
-    """The noise levels to visit, falling, the last 0; replaces --steps and --spacing."""
+    """The noise levels to visit, falling to 0; replaces --steps and --spacing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +210,7 @@ def spelled_out(args: Sequence[str]) -> list[str]:
 def in_words(text: str) -> str:
     """Help without Python's None: an option that may be left out shows the kind of value that it takes."""
     text = re.sub(r"\{None\}\|(\S+)", lambda m: m[1].strip("{}") + " " * (len(m[0]) - len(m[1].strip("{}"))), text)
-    return text.replace("{None,", "{").replace("(default: None)", "(optional)")
+    return text.replace("{None,", "{").replace("(default: None)", "(optional)").replace("None)", "none)")
 
 
 def check(options: object, given: frozenset[str] = frozenset()) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from ddim.diffusion.clipping import Clip, clipping
-from ddim.diffusion.guidance import guided
+from ddim.diffusion.guidance import Guidance, guided
 from ddim.diffusion.interpolation import ddpm_path, faded, path_between
 from ddim.diffusion.latents import Latents, decoding, encoding, latents_of, parts_of
 from ddim.diffusion.model import Denoiser, Model, levels
@@ -52,7 +52,7 @@ def diffusion_sequence(
     batch_size: int | None = None,
     progress: bool = False,
     label: int | str | None = None,
-    guidance: float = 1.0,
+    guidance: float | Guidance = 1.0,
 ) -> Figure:
     """Draw how n images come out of noise: x_t above the predicted x̂_0, `frames` columns, and as an animation of every
     step, up to 100, in the folder `out`. The rest as for `ddim.sample`. Raises InputError.
@@ -109,7 +109,7 @@ def interpolation_figure(
     batch_size: int | None = None,
     progress: bool = False,
     label: int | str | None = None,
-    guidance: float = 1.0,
+    guidance: float | Guidance = 1.0,
     numbers: Sequence[int] = (),
 ) -> Figure:
     """Draw the path between two images or seeds, or the sheet between four, as figure and animation in `out`.

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ddim.diffusion.course import course, is_tuned
-from ddim.diffusion.guidance import Label, guided, labels_of, plain
+from ddim.diffusion.guidance import Guidance, Label, guided, kept, labels_of, plain
 from ddim.diffusion.latents import check_pair_grid, decoding, encoding, latents_of
 from ddim.diffusion.model import Denoiser, Model
 from ddim.diffusion.sampling import chunks, default_batch_size
@@ -47,7 +47,7 @@ def data_course(
     return path, how
 
 
-def guide_of(model: Model, label: Label | None, guidance: float, n: int) -> Callable[[range], Denoiser]:
+def guide_of(model: Model, label: Label | None, guidance: float | Guidance, n: int) -> Callable[[range], Denoiser]:
     """What makes the model of a batch of n numbered images, given their classes. Raises InputError."""
     labels = None if label is None else labels_of(model, label, n)  # (n,)
     guided(model, labels, guidance)
@@ -72,7 +72,7 @@ def encode_files(
     skip_broken: bool = False,
     progress: bool = False,
     label: Label | None = None,
-    guidance: float = 1.0,
+    guidance: float | Guidance = 1.0,
 ) -> Encoded:
     """Encode images (files, folders, .parquet files, Hub ids) into the safetensors file `out`; see `ddim.encode`.
 
@@ -89,7 +89,7 @@ def encode_files(
     guide = guide_of(model, label, guidance, len(chosen))
     names = [chosen.name(i) for i in range(len(chosen))]
     about = {"model": model.fingerprint, "solver": solver.name, "times": path, "names": names}
-    about |= {} if label is None else {"label": label, "guidance": guidance}
+    about |= {} if label is None else {"label": label, "guidance": kept(guidance)}
     tensors = ("z", "before") if isinstance(solver, Exact) else ("z",)
     residual, total, squares, count = 0.0, 0.0, 0.0, 0
     foretell(model, len(batches[0]), len(batches) * calls_of(solver, path[::-1]))
@@ -134,7 +134,7 @@ def decode_files(
     batch_size: int | None = None,
     progress: bool = False,
     label: Label | None = None,
-    guidance: float | None = None,
+    guidance: float | Guidance | None = None,
 ) -> Decoded:
     """Decode a file of latents into PNG files in the folder `out`; the sheet of the first 64 lies beside it.
 

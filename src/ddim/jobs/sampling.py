@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ddim.diffusion.clipping import Clip, clipping
 from ddim.diffusion.course import sampling_course
-from ddim.diffusion.guidance import ALL, Label, labels_of, plain
+from ddim.diffusion.guidance import ALL, Guidance, Label, kept, labels_of, plain
 from ddim.diffusion.model import Model, levels
 from ddim.diffusion.noise import check_seed
 from ddim.diffusion.sampling import chunks, default_batch_size, generate
@@ -54,18 +54,14 @@ class Job:
     solver: str | Solver = "ddim"
     variance: str = "small"
     label: Label | None = None
-    guidance: float = 1.0
+    guidance: float | Guidance = 1.0
 
     def batches(self) -> list[range]:
         return list(chunks(self.n, self.batch_size))
 
     def share(self, model: Model, workers) -> list[range]:
-        """The batches that this process is to make: every so many-th of those that are missing or damaged.
-
-        Everyone must have listed what is missing before anyone adds to it: wait before the work.
-        """
-        missing = [indices for indices in self.batches() if not self.files.has(indices, model.shape)]
-        return missing[workers.process_index :: workers.num_processes]
+        """See `share_of`."""
+        return share_of(self.files, self.batches(), model.shape, workers)
 
     def walk(self, model: Model, indices: range) -> Iterator[Moment]:
         """The walk of one batch; `write` takes the x that it ends at."""
@@ -81,6 +77,15 @@ class Job:
         """The first n images, or all: (n, C, H, W) uint8."""
         n = self.n if n is None else min(n, self.n)
         return torch.cat([self.files.read(indices) for indices in self.batches() if indices.start < n])[:n]
+
+
+def share_of(files: Pngs | Shards, batches: Sequence[range], shape: Sequence[int], workers) -> list[range]:
+    """The batches that this process is to make: every so many-th of those that are missing or damaged.
+
+    Everyone must have listed what is missing before anyone adds to it: wait before the work.
+    """
+    missing = [indices for indices in batches if not files.has(indices, shape)]
+    return missing[workers.process_index :: workers.num_processes]
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ def sample_files(
     progress: Progress = False,
     workers=None,
     label: Label | None = None,
-    guidance: float = 1.0,
+    guidance: float | Guidance = 1.0,
 ) -> Sampled | None:
     """n images into the folder `out`: one PNG file each, or one images.npz (arr_0: uint8, n×H×W×C). The sheet of the
     first 64 lies beside the folder. Called again with the same settings, it continues where it was stopped.
@@ -130,7 +135,7 @@ def sample_files(
         **{"model": model.fingerprint, "precision": model.facts.precision, "format": format, "seed": seed},
         **{"steps": steps, "spacing": spacing, "times": path if spacing is None or path[-1] else None},
         **{"eta": eta, "clip": said(model, clip), "solver": how.name, "variance": variance},
-        **{"label": label, "guidance": float(guidance)},
+        **{"label": label, "guidance": kept(guidance)},
     }
     if path[-1] > model.facts.last_time and workers.is_main_process:
         warn(f"the times end at {path[-1]}, not at 0: the images will still be noisy")

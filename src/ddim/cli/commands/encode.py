@@ -42,7 +42,7 @@ def main(args: Sequence[str]) -> None:
     model, g = load_model(o.model, o.machine), o.grid
     made = encode_files(
         model, o.images, o.out, g.steps, g.spacing, g.times, o.solver, o.machine.batch_size, o.skip_broken, True,
-        o.classes.label, o.classes.guidance,
+        o.classes.label, o.classes.value(),
     )  # fmt: skip
     say(f"{made.n} latents: {made.file}")
     say(f"mean {made.mean:.3f}, standard deviation {made.deviation:.3f} (N(0, 1) has 0 and 1)")

@@ -77,6 +77,6 @@ def main(args: Sequence[str]) -> None:
     model, g = load_model(o.model, o.machine), o.grid
     made = interpolation_figure(
         model, o.out, o.images, o.seeds, o.frames, g.steps, g.spacing, g.times, o.solver, o.ddpm, o.time, o.seed,
-        o.clipping.value(), o.format, o.machine.batch_size, True, o.classes.label, o.classes.guidance, o.numbers,
+        o.clipping.value(), o.format, o.machine.batch_size, True, o.classes.label, o.classes.value(), o.numbers,
     )  # fmt: skip
     say(f"figure: {made.figure}", f"animation: {made.animation}")
