@@ -37,6 +37,7 @@ def test_the_rows_of_a_comparison(page, tmp_path: Path):
     tab.get_by_label("Steps").first.fill("2")
     tab.get_by_role("button", name="Compare, from the same noise").click()
     tab.get_by_label("solvers").check()
+    page.wait_for_function("document.querySelector('#compare textarea, #compare input[type=text]').value[0] == 'd'")
     tab.get_by_label("Values").fill("ddim heun")
     tab.get_by_role("button", name="Compare", exact=True).click()
     tab.get_by_text("Each column starts from the same noise.").wait_for()

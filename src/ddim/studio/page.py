@@ -4,7 +4,7 @@ import gradio as gr
 
 from ddim.diffusion.model import Model
 from ddim.errors import InputError
-from ddim.studio import encoding, exploring, figures, interpolating, pictures, sampling, training
+from ddim.studio import editing, encoding, exploring, figures, interpolating, pictures, sampling, training, ways
 from ddim.studio.work import Studio, html
 
 
@@ -42,11 +42,13 @@ def page(studio: Studio) -> gr.Blocks:
             known = html(elem_id="about", min_width=260)
         with gr.Tabs(elem_id="tabs") as every:
             with opened("Sample"):
-                sampling.tab(studio, model, drawn)
+                sampled = sampling.tab(studio, model, drawn)
             with opened("Interpolate") as tabs["Interpolate"]:
                 trays["Interpolate"] = interpolating.tab(studio, model, drawn, given)
             with opened("Encode") as tabs["Encode"]:
                 trays["Encode"] = encoding.tab(studio, model, drawn, given)
+            with opened("Edit") as tabs["Edit"]:
+                trays["Edit"] = editing.tab(studio, model, drawn, given)
             with opened("Explore"):
                 exploring.tab(studio, model)
             with opened("Train"):
@@ -62,15 +64,21 @@ def page(studio: Studio) -> gr.Blocks:
             look_on, None, trained.timer, queue=False, show_progress="hidden", api_visibility="private"
         )  # fmt: skip
 
+        changing = [known, drawn, given, *sampled.fields, *trays["Edit"].classes]
+
         def chosen(name: str):
             """Another model: its facts, and what the fields of a way can be for it."""
             try:
                 new = studio.model(name)
             except InputError as error:
                 return {known: pictures.alert(str(error))}
-            return {known: about(new), drawn: None, given: []}
+            found = {known: about(new), drawn: None, given: []} | ways.changed(sampled.fields, new)
+            classes = ways.labels_for(new)
+            for k, field in enumerate(trays["Edit"].classes):
+                found[field] = gr.update(choices=classes, value=classes[-k])
+            return found
 
-        model.input(chosen, model, [known, drawn, given], show_progress="hidden", api_visibility="private")
+        model.input(chosen, model, changing, show_progress="hidden", api_visibility="private")
         blocks.load(
             lambda name: (gr.update(choices=studio.names()), about(studio.model(name))), model, [model, known],
             show_progress="hidden", api_visibility="private",
