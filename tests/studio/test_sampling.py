@@ -22,7 +22,7 @@ def start(page, n: int = 4, steps: int = 3, **fields: str):
 def test_the_images_are_those_of_the_lines_below_byte_for_byte(page, tmp_path: Path):
     tab = start(page)
     tab.get_by_role("button", name="image 3").click()
-    tab.get_by_text("nearest training images").wait_for()
+    tab.get_by_text("nearest training images, at").wait_for()
     shown = pngs(tab.locator("#images img"))
     assert len(shown) == 4
     (said,) = typed(lines(tab, "command"), tmp_path / "typed")

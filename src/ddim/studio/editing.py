@@ -198,7 +198,7 @@ def tab(studio: Studio, model: gr.Dropdown, drawn: gr.State, given: gr.State) ->
         lambda *every: (shown(*every), ""), [drawn, given, tray.chosen], [canvas, mask], queue=False,
         show_progress="hidden", api_visibility="private",
     )  # fmt: skip
-    view(canvas.paint, page.note, painted_on(page, mask), [], [mask])
+    view(canvas.paint, page.note, painted_on(page, mask), [], [mask], ordered=True)
     tray.classes = [source, target]
     return tray
 

@@ -5,6 +5,7 @@ import gradio as gr
 from ddim.diffusion.model import Model
 from ddim.errors import InputError
 from ddim.studio import editing, encoding, exploring, figures, interpolating, pictures, sampling, training, ways
+from ddim.studio.tray import Tray
 from ddim.studio.work import Studio, html
 
 
@@ -26,6 +27,20 @@ def opened(name: str) -> gr.Tab:
 def look_on(event: gr.SelectData) -> gr.Timer:
     """Runs are looked at while their tab is open."""
     return gr.Timer(active=event.value == "Train")
+
+
+def changes(studio: Studio, name: str, known: gr.HTML, fields: list, trays: dict[str, Tray]) -> dict:
+    """What another model changes: its facts, and what the fields can be for it."""
+    try:
+        model = studio.model(name)
+    except InputError as error:
+        return {known: pictures.alert(str(error))}
+    found, classes = {known: about(model)} | ways.changed(fields, model), ways.labels_for(model)
+    for k, field in enumerate(trays["Edit"].classes):
+        found[field] = gr.update(choices=classes, value=classes[-k])
+    for tray in trays.values():
+        found |= {tray.sheet: "", tray.chosen: []}
+    return found
 
 
 def page(studio: Studio) -> gr.Blocks:
@@ -56,27 +71,16 @@ def page(studio: Studio) -> gr.Blocks:
             with opened("Figures"):
                 figures.tab(studio, model)
         for name, tray in trays.items():
-            tabs[name].select(
-                tray.refresh, [drawn, given, tray.chosen], [tray.sheet, tray.chosen], show_progress="hidden",
-                api_visibility="private",
-            )  # fmt: skip
+            tray.opened_by(tabs[name])
         every.select(
             look_on, None, trained.timer, queue=False, show_progress="hidden", api_visibility="private"
         )  # fmt: skip
 
         changing = [known, drawn, given, *sampled.fields, *trays["Edit"].classes]
+        changing += [part for tray in trays.values() for part in (tray.sheet, tray.chosen)]
 
         def chosen(name: str):
-            """Another model: its facts, and what the fields of a way can be for it."""
-            try:
-                new = studio.model(name)
-            except InputError as error:
-                return {known: pictures.alert(str(error))}
-            found = {known: about(new), drawn: None, given: []} | ways.changed(sampled.fields, new)
-            classes = ways.labels_for(new)
-            for k, field in enumerate(trays["Edit"].classes):
-                found[field] = gr.update(choices=classes, value=classes[-k])
-            return found
+            return {known: "", drawn: None, given: []} | changes(studio, name, known, sampled.fields, trays)
 
         model.input(chosen, model, changing, show_progress="hidden", api_visibility="private")
         blocks.load(
