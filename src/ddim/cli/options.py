@@ -100,9 +100,9 @@ class SampleGrid(Grid):
 class Noise:
     """Noise in each step."""
 
-    eta: Eta = 0.0
+    eta: Eta | None = None
     """Noise in each step: 0 is DDIM, 1 is DDPM; hat is DDPM with the larger variance, the same as --eta 1 --variance
-    large."""
+    large. By default 0; 1 for a model of less than a million training images."""
     variance: Literal["small", "large"] = "small"
     """Variance of the noise: small is the posterior's, large is DDPM's upper bound (for --eta 1)."""
     seed: int = 0

@@ -98,7 +98,7 @@ def sample_files(
     out: str | Path,
     n: int = 64,
     steps: int | None = None,
-    eta: float | str = 0.0,
+    eta: float | str | None = None,
     spacing: str | None = None,
     seed: int = 0,
     clip: Clip | bool | None = None,
@@ -120,7 +120,7 @@ def sample_files(
     """
     check_named(model, out), check_whole("n", n), check_seed(seed), choose("format", format, {"png": 1, "npz": 1})
     out, workers = Path(out), workers or processes(str(model.device))
-    path, how, spacing, steps = sampling_course(model, steps, spacing, times, solver, eta, variance)
+    path, how, spacing, steps, eta = sampling_course(model, steps, spacing, times, solver, eta, variance)
     clip, npz = clip_with(how, clip), format == "npz"
     check_eta(model.abar, path, eta, variance)
     with_noise(how, eta, variance, iter(()))

@@ -50,7 +50,7 @@ class Sample:
 
     def folder(self, way) -> Path:
         """Where the images go: named after the settings."""
-        eta = self.noise.eta if self.noise.variance == "small" else "hat"
+        eta = way.eta if self.noise.variance == "small" else "hat"
         steps = f"S{way.steps}" if self.grid.times is None else f"times{len(way.times) - 1}"
         steps += f"-{way.spacing}" if way.spacing else ""
         clip = {"auto": "", "on": "-clip", "off": "-noclip"}[self.clipping.clip]
@@ -71,12 +71,15 @@ def main(args: Sequence[str]) -> None:
     check_pick(o.pick, o.n)
     workers = processes(o.machine.device)
     model = load_model(o.model, o.machine, workers.device, workers.is_main_process, o.compile)
-    g, noise, solver = o.grid, o.noise, o.solver
+    g, noise, solver, eta = o.grid, o.noise, o.solver, o.noise.eta
     if o.afs:
-        solver = f"{manner(model, g.steps, g.spacing, solver, noise.eta, noise.variance).solver}+afs"
-    way = sampling_course(model, g.steps, g.spacing, g.times, solver, noise.eta, noise.variance)
+        chosen = manner(model, g.steps, g.spacing, solver, eta, noise.variance)
+        solver, eta = f"{chosen.solver}+afs", chosen.eta
+    way = sampling_course(model, g.steps, g.spacing, g.times, solver, eta, noise.variance)
+    if way.eta and eta is None:
+        say(f"{model.facts.images:,} training images are few: with noise in each step (--eta 0 leaves it out)")
     made = sample_files(
-        model, o.out or o.folder(way), o.n, g.steps, noise.eta, g.spacing, noise.seed, o.clipping.value(), o.format,
+        model, o.out or o.folder(way), o.n, g.steps, eta, g.spacing, noise.seed, o.clipping.value(), o.format,
         o.machine.batch_size, g.times, solver, noise.variance, progress=True, workers=workers, label=o.classes.label,
         guidance=o.classes.guidance,
     )  # fmt: skip
