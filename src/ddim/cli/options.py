@@ -30,7 +30,7 @@ ANY_SPACING = re.compile(r"power-\d{1,2}(\.\d{1,6})?|leading\+\d{1,6}")  # those
 Spacing = Annotated[str, arg(metavar="{" + ",".join(SPACINGS) + ",power-P,leading+N}")]
 SolverName = Literal[
     "ddim", "ab2", "ab3", "ipndm", "dpm++2m", "dpm++3m", "unipc", "unipc2", "unipc3", "heun", "dpm++2s", "euler-t",
-    "sde-dpm++2m", "implicit", "exact", "o-belm", "tuned",
+    "sde-dpm++2m", "implicit", "exact", "o-belm", "adaptive", "tuned",
 ]  # fmt: skip
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Eta = Annotated[float | Literal["hat"], arg(metavar="FLOAT|hat")]

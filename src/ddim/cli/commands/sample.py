@@ -9,6 +9,7 @@ from typing import Literal
 from ddim.cli.classes import ManyClasses
 from ddim.cli.models import load_model
 from ddim.cli.options import Clipping, Machine, ModelName, Noise, SampleGrid, SolverName, parse
+from ddim.cli.tolerance import Tolerance
 from ddim.system.messages import say
 
 EXAMPLES = (
@@ -32,6 +33,7 @@ class Sample:
     solver: SolverName | None = None
     """How each step is taken; by default unipc, or ddim with --eta or where the model's folder spreads the steps.
     heun and dpm++2s evaluate the network twice in each; tuned is what ddim tune found for so many steps."""
+    tolerance: Tolerance = Tolerance()
     afs: bool = False
     """Take the noise for the network's first answer, of which it is nearly true: one evaluation less."""
     noise: Noise = Noise()
@@ -69,9 +71,10 @@ def main(args: Sequence[str]) -> None:
     from ddim.system.processes import processes
 
     check_pick(o.pick, o.n)
+    solver = o.tolerance.solver(o.solver)
     workers = processes(o.machine.device)
     model = load_model(o.model, o.machine, workers.device, workers.is_main_process, o.compile)
-    g, noise, solver, eta = o.grid, o.noise, o.solver, o.noise.eta
+    g, noise, eta = o.grid, o.noise, o.noise.eta
     if o.afs:
         chosen = manner(model, g.steps, g.spacing, solver, eta, noise.variance)
         solver, eta = f"{chosen.solver}+afs", chosen.eta
@@ -85,5 +88,7 @@ def main(args: Sequence[str]) -> None:
     )  # fmt: skip
     if made:
         say(f"{o.n} images: {made.images}", f"sheet of the first {made.shown}: {made.sheet}")
+        if made.adaptive:
+            say(made.adaptive)
         if o.pick:
             say(f"sheet of those picked: {picked(made.images, o.pick)}")
