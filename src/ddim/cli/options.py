@@ -103,8 +103,9 @@ class Noise:
     eta: Eta = 0.0
     """Noise in each step: 0 is DDIM, 1 is DDPM; hat is DDPM with the larger variance, the same as --eta 1 --variance
     large."""
-    variance: Literal["small", "large"] = "small"
-    """Variance of the noise: small is the posterior's, large is DDPM's upper bound (for --eta 1)."""
+    variance: Literal["small", "large", "learned"] = "small"
+    """Variance of the noise: small is the posterior's; for --eta 1, large is DDPM's upper bound, learned is what a
+    network learned between them."""
     seed: int = 0
     """Seed of all noise: image k of a seed is the same whatever n and the batch size."""
 

@@ -50,7 +50,7 @@ class Sample:
 
     def folder(self, way) -> Path:
         """Where the images go: named after the settings."""
-        eta = self.noise.eta if self.noise.variance == "small" else "hat"
+        eta = {"small": self.noise.eta, "large": "hat"}.get(self.noise.variance, self.noise.variance)
         steps = f"S{way.steps}" if self.grid.times is None else f"times{len(way.times) - 1}"
         steps += f"-{way.spacing}" if way.spacing else ""
         clip = {"auto": "", "on": "-clip", "off": "-noclip"}[self.clipping.clip]
