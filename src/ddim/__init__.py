@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.diffusion.guidance import guided
     from ddim.diffusion.interpolation import interpolate, interpolate_ddpm, slerp, slerp_grid
     from ddim.diffusion.latents import decode, encode
+    from ddim.diffusion.likelihood import likelihood
     from ddim.diffusion.model import Model
     from ddim.diffusion.process import Prediction
     from ddim.diffusion.sampling import generate, sample
@@ -54,6 +55,7 @@ _HOMES = {
     "slerp_grid": "diffusion.interpolation",
     "decode": "diffusion.latents",
     "encode": "diffusion.latents",
+    "likelihood": "diffusion.likelihood",
     "Facts": "diffusion.facts",
     "Model": "diffusion.model",
     "Prediction": "diffusion.process",

@@ -59,13 +59,12 @@ def sigma_hat(abar_t: Tensor, abar_s: Tensor) -> Tensor:
     return (1 - abar_t / abar_s).sqrt()
 
 
-def learned_log_variance(v: Tensor, abar_t: Tensor, abar_s: Tensor, least: Tensor | None = None) -> Tensor:
-    """log σ² of the step from t down to s that a network learned: (1+v)/2 log σ̂² + (1−v)/2 log σ(1)², that is between
-    log β and log β̃ of this very step, so for any sub-sequence (Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 15).
+def learned_log_variance(v: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """log σ² of a step that a network learned: (1+v)/2 log β + (1−v)/2 log β̃ (Nichol & Dhariwal 2021, arXiv 2102.09672,
+    eq. 15), where β̃ = σ(1)² and β = σ̂² are those of this very step, so it is for any sub-sequence.
 
-    v: (N, C, H, W), about [−1, 1] and not clamped.  least: instead of log σ(1)², which is −∞ at s = 0.
+    v: (N, C, H, W), about [−1, 1] and not clamped.  low, high: log β̃ and log β.
     """
-    low, high = 2 * sigma(1.0, abar_t, abar_s).log() if least is None else least, 2 * sigma_hat(abar_t, abar_s).log()
     share = (v + 1) / 2
     return share * high + (1 - share) * low
 

@@ -73,7 +73,8 @@ class Stochastic(Solver):
             return sigma_hat(prediction.abar, abar_s)
         if prediction.variance is None:
             raise InputError(UNLEARNED)
-        return (learned_log_variance(prediction.variance, prediction.abar, abar_s) / 2).exp()
+        low, high = 2 * direction.log(), 2 * sigma_hat(prediction.abar, abar_s).log()
+        return (learned_log_variance(prediction.variance, low, high) / 2).exp()
 
 
 # SDE-DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, section 5), which is η = 1 of `dpm++2m`.
