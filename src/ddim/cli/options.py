@@ -56,6 +56,7 @@ class Machine:
 RANGES = {  # of options by name, in any verb; what depends on the model is checked with the model
     **dict.fromkeys(("n", "steps", "reconstructed"), (1, LARGEST)),
     "frames": (2, 10**4),
+    "probes": (0, 10**4),
     "batch_size": (1, 10**6),
     **dict.fromkeys(("size", "image_size", "num_head_channels"), (1, 4096)),
     **dict.fromkeys(("T", "time"), (1, 10**6)),

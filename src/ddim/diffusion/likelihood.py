@@ -40,7 +40,7 @@ class Likelihood:
     probes: int | None = None  # of ode: Hutchinson's, an image; 0 for the exact trace
     probe_error: float | None = None  # of ode: the standard error of the mean that the probes leave
     halved: Tensor | None = None  # (N,) of ode: the bits with half the steps
-    gap: Tensor | None = None  # (N,) of ode: what would be added without the noise that t = 1 has and the data have not
+    gap: Tensor | None = None  # (N,) of ode: what the way from t = 1 to the data would add
 
     @property
     def mean(self) -> float:
