@@ -15,7 +15,6 @@ from ddim.diffusion.model import Denoiser
 from ddim.diffusion.process import Prediction, learned_log_variance, marginal
 from ddim.diffusion.solvers.stochastic import UNLEARNED
 from ddim.errors import InputError
-from ddim.system.machine import widest
 
 BIN = 1 / 255  # half of the distance between two of the 256 values, on [−1, 1]
 LEAST = 1e-12  # the smallest probability of a value that counts
@@ -30,11 +29,12 @@ class Steps(NamedTuple):
     last: Tensor  # whether it leads into the data
 
     def at(self, i: int | Tensor, like: Tensor) -> "Steps":
-        """Of step i, 0-dim on the CPU; or of (N,) steps, (N, 1, 1, 1) on the device of `like`."""
+        """Of step i, 0-dim on the CPU; or of (N,) steps, (N, 1, 1, 1) on the device and of the type of `like`."""
         if isinstance(i, int):
             return Steps(*(value[i] for value in self))
-        numbers = [value[i.cpu()][:, None, None, None] for value in self]
-        return Steps(*(n.to(like.device, n.dtype if n.dtype == torch.bool else widest(like.device)) for n in numbers))
+        kinds = [like.dtype] * 3 + [torch.bool]
+        rows = (value.to(like.device, kind)[i] for value, kind in zip(self, kinds, strict=True))
+        return Steps(*(row[:, None, None, None] for row in rows))
 
 
 def steps_of(levels: Tensor) -> Steps:
