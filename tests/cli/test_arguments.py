@@ -9,7 +9,7 @@ from support.command_line import refused
 
 from ddim.cli import options
 
-SPACINGS = f"{', '.join(options.SPACINGS)}, power-P or leading+N"
+SPACINGS = f"{', '.join(options.SPACINGS)}, {options.OTHER_SPACINGS}"
 HUGE = "100000000000000000000"
 REFUSED = [
     (("sample", "digits", "--n", HUGE), f"--n must be at most 1000000000; got {HUGE}"),
