@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.diffusion.guidance import guided
     from ddim.diffusion.interpolation import interpolate, interpolate_ddpm, slerp, slerp_grid
     from ddim.diffusion.latents import decode, encode
+    from ddim.diffusion.likelihood import likelihood
     from ddim.diffusion.model import Model
     from ddim.diffusion.process import Prediction
     from ddim.diffusion.sampling import generate, sample
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.errors import InputError
     from ddim.evaluation import features, metrics
     from ddim.evaluation.fid_grid import evaluate
+    from ddim.evaluation.likelihood_table import measure_likelihood
     from ddim.evaluation.reconstruction import reconstruct
     from ddim.evaluation.reproduction import reproduce
     from ddim.evaluation.step_consistency import consistency
@@ -54,6 +56,7 @@ _HOMES = {
     "slerp_grid": "diffusion.interpolation",
     "decode": "diffusion.latents",
     "encode": "diffusion.latents",
+    "likelihood": "diffusion.likelihood",
     "Facts": "diffusion.facts",
     "Model": "diffusion.model",
     "Prediction": "diffusion.process",
@@ -66,6 +69,7 @@ _HOMES = {
     "metrics": "evaluation.metrics",
     "features": "evaluation.features",
     "evaluate": "evaluation.fid_grid",
+    "measure_likelihood": "evaluation.likelihood_table",
     "reconstruct": "evaluation.reconstruction",
     "reproduce": "evaluation.reproduction",
     "consistency": "evaluation.step_consistency",

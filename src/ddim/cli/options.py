@@ -26,8 +26,9 @@ SPACINGS = (
     "linear", "quadratic", "power-1.5", "official-linear", "official-quadratic", "leading", "leading+1", "trailing",
     "linspace", "log-snr", "karras",
 )  # fmt: skip
-ANY_SPACING = re.compile(r"power-\d{1,2}(\.\d{1,6})?|leading\+\d{1,6}")  # those whose name holds a number
-Spacing = Annotated[str, arg(metavar="{" + ",".join(SPACINGS) + ",power-P,leading+N}")]
+ANY_SPACING = re.compile(r"power-\d{1,2}(\.\d{1,6})?|(leading\+|ddim)\d{1,6}|\d{1,6}(,\d{1,6})*")  # with a number
+OTHER_SPACINGS = "power-P, leading+N, ddimN or N,N,…"
+Spacing = Annotated[str, arg(metavar="{" + ",".join(SPACINGS) + ",power-P,leading+N,ddimN,N,N,…}")]
 SolverName = Literal[
     "ddim", "ab2", "ab3", "ipndm", "dpm++2m", "dpm++3m", "unipc", "unipc2", "unipc3", "heun", "dpm++2s", "euler-t",
     "sde-dpm++2m", "implicit", "exact", "o-belm", "adaptive", "tuned",
@@ -56,6 +57,7 @@ class Machine:
 RANGES = {  # of options by name, in any verb; what depends on the model is checked with the model
     **dict.fromkeys(("n", "steps", "reconstructed"), (1, LARGEST)),
     "frames": (2, 10**4),
+    "probes": (0, 10**4),
     "batch_size": (1, 10**6),
     **dict.fromkeys(("size", "image_size", "num_head_channels"), (1, 4096)),
     **dict.fromkeys(("T", "time"), (1, 10**6)),
@@ -103,8 +105,9 @@ class Noise:
     eta: Eta | None = None
     """Noise in each step: 0 is DDIM, 1 is DDPM; hat is DDPM with the larger variance, the same as --eta 1 --variance
     large. By default 0; 1 for a model of less than a million training images."""
-    variance: Literal["small", "large"] = "small"
-    """Variance of the noise: small is the posterior's, large is DDPM's upper bound (for --eta 1)."""
+    variance: Literal["small", "large", "learned"] = "small"
+    """Variance of the noise: small is the posterior's; for --eta 1, large is DDPM's upper bound, learned is what a
+    network learned between them."""
     seed: int = 0
     """Seed of all noise: image k of a seed is the same whatever n and the batch size."""
 
@@ -233,7 +236,7 @@ def check(options: object, given: frozenset[str] = frozenset()) -> None:
         if field.name == "device" and value is not None and not DEVICE.fullmatch(value):
             raise InputError(f"device {value} is not available here: name cpu, cuda, cuda:1 or mps")
         if field.name == "spacing" and value not in (None, *SPACINGS) and not ANY_SPACING.fullmatch(value):
-            raise InputError(f"unknown --spacing {value!r}: choose one of {', '.join(SPACINGS)}, power-P or leading+N")
+            raise InputError(f"unknown --spacing {value!r}: choose one of {', '.join(SPACINGS)}, {OTHER_SPACINGS}")
         if field.name == "times" and value is not None:
             check_fall(value)
     if isinstance(options, Clipping) and options.clip_range <= 0:

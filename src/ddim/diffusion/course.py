@@ -6,6 +6,7 @@ from typing import NamedTuple
 from ddim.diffusion.model import Denoiser, levels
 from ddim.diffusion.schedule import Time, grid
 from ddim.diffusion.solvers import TUNED, Solver, afs, ddim, find, noise_of, tuned
+from ddim.diffusion.spacings import steps_in
 from ddim.errors import InputError
 
 
@@ -80,7 +81,7 @@ def manner(
     facts = getattr(model, "facts", None)
     said = facts.spacing if facts else None
     if solver is None and eta is None and variance == "small" and not said and is_young(model):
-        most = min(YOUNG.steps, len(levels(model)) - 1) if steps is None else steps
+        most = sum(steps_in(spacing)) or min(YOUNG.steps, len(levels(model)) - 1) if steps is None else steps
         return YOUNG._replace(spacing=spacing or YOUNG.spacing, steps=most)
     eta = 0.0 if eta is None else eta
     if solver is None:
@@ -90,7 +91,8 @@ def manner(
         raise InputError(f"solver {TUNED} has its own times: leave out spacing")
     rest = DEFAULT if own or find(solver) not in (ddim, afs(ddim)) else PAPER
     if steps is None:
-        steps = most_tuned(model) if own else min(rest.steps, len(levels(model)) - 1)
+        by_name = sum(steps_in(spacing or said))
+        steps = most_tuned(model) if own else by_name or min(rest.steps, len(levels(model)) - 1)
     return Manner(solver, None if own else spacing or said or rest.spacing, steps, eta)
 
 

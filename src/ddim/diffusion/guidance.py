@@ -64,7 +64,7 @@ class Labelled:
         of_none = self.model(x, t)
         # x̂_0 follows the same line as ε, for x is the same; so nothing is divided by √ᾱ, which may be 0.
         x0, eps = (u + self.guidance * (c - u) for u, c in zip(of_none[:2], of_class[:2], strict=True))
-        return Prediction(x0, eps, of_class.abar)
+        return of_class._replace(x0=x0, eps=eps)
 
 
 def guided(model: Denoiser, label: Label | None = None, guidance: float = 1.0) -> Denoiser:

@@ -13,7 +13,7 @@ from ddim.diffusion.guidance import Label, guided, labels_of
 from ddim.diffusion.model import Denoiser, check_images, levels
 from ddim.diffusion.noise import check_seed, draws, normal
 from ddim.diffusion.schedule import Time
-from ddim.diffusion.solvers import Solver, check_eta, clip_with, of_model, with_noise
+from ddim.diffusion.solvers import Solver, check_eta, check_variance, clip_with, of_model, with_noise
 from ddim.diffusion.walk import Moment, walk
 from ddim.errors import InputError, check_whole
 from ddim.system.machine import free_memory
@@ -39,7 +39,7 @@ def generate(
     x: their starting noise (N, C, H, W), by default draw 0 of each image's own stream. The noise of step i is draw i,
     whatever x. label: for all, or one an image. The rest as for `sample`.
     """
-    check_eta(levels(model), times, eta, variance)
+    check_eta(levels(model), times, eta, variance), check_variance(model, variance)
     device = getattr(model, "device", "cpu")
     x = (normal(seed, indices, image_shape(model, shape)) if x is None else x).to(device)
     own = of_model(model, solver, len(times) - 1)
@@ -74,7 +74,8 @@ def sample(
     solver: a name of `ddim.SOLVERS`, "tuned" for what `ddim.tune` found, or a value. What is left out of these is as
     `ddim.diffusion.course.manner` says; solver="ddim" alone is the paper's.
     eta: 0 is DDIM, 1 is DDPM; by default 0, and 1 for a young network where no solver is named and no `noise` given.
-    variance: "small" is σ(η), "large" is σ̂ of DDPM; eta="hat" means both at once.
+    variance: "small" is σ(η), "large" is σ̂ of DDPM; eta="hat" means both at once; "learned" is what a network learned
+    between the two, at η = 1.
     noise: x at the first time, (n, C, H, W), instead of the seed's own; the images have its dtype, else float32.
     clip: clamp each x̂_0; by default as the model's folder says, else where there is more noise than signal, and never
     with a tuned solver: see `ddim.diffusion.clipping`. The paper's own samples have clip=False.

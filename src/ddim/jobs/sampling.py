@@ -22,7 +22,7 @@ from ddim.diffusion.model import Model, levels
 from ddim.diffusion.noise import check_seed
 from ddim.diffusion.sampling import chunks, default_batch_size, generate
 from ddim.diffusion.schedule import Time
-from ddim.diffusion.solvers import Solver, check_eta, clip_with, noise_of, with_noise
+from ddim.diffusion.solvers import Solver, check_eta, check_variance, clip_with, noise_of, with_noise
 from ddim.diffusion.walk import Moment
 from ddim.errors import InputError, check_whole, choose, shown
 from ddim.images.pixels import to_uint8
@@ -124,7 +124,7 @@ def sample_files(
     out, workers = Path(out), workers or processes(str(model.device))
     path, how, spacing, steps, eta = sampling_course(model, steps, spacing, times, solver, eta, variance)
     clip, npz = clip_with(how, clip), format == "npz"
-    check_eta(model.abar, path, eta, variance)
+    check_eta(model.abar, path, eta, variance), check_variance(model, variance)
     with_noise(how, eta, variance, iter(()))
     label, beside = plain(model, label, n, guidance), sheet_beside(out)
     eta, variance = noise_of(eta, variance)

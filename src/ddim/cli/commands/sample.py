@@ -52,7 +52,7 @@ class Sample:
 
     def folder(self, way) -> Path:
         """Where the images go: named after the settings."""
-        eta = way.eta if self.noise.variance == "small" else "hat"
+        eta = {"small": way.eta, "large": "hat"}.get(self.noise.variance, self.noise.variance)
         steps = f"S{way.steps}" if self.grid.times is None else f"times{len(way.times) - 1}"
         steps += f"-{way.spacing}" if way.spacing else ""
         clip = {"auto": "", "on": "-clip", "off": "-noclip"}[self.clipping.clip]

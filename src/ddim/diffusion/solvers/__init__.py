@@ -14,15 +14,15 @@ from ddim.diffusion.solvers.ddim import ddim
 from ddim.diffusion.solvers.inversion import BDIA, OBELM, Exact, Implicit, Pair
 from ddim.diffusion.solvers.multisteps import ab2, ab3, dpm2m, dpm2m_mean, dpm3m, ipndm
 from ddim.diffusion.solvers.singlestep import DPM2S, EulerT, Heun
-from ddim.diffusion.solvers.stochastic import SDE, VARIANCES, Stochastic, check_eta, noise_of
+from ddim.diffusion.solvers.stochastic import SDE, VARIANCES, Stochastic, check_eta, check_variance, noise_of
 from ddim.diffusion.solvers.tuned import TUNED, Tuned, Tuning, clip_with, of_model, tuned
 from ddim.errors import InputError, choose
 
 __all__ = [
     "BDIA", "DPM2S", "OBELM", "SDE", "SOLVERS", "TUNED", "VARIANCES", "Adaptive", "AnalyticalFirst", "EulerT", "Exact",
     "Heun", "Implicit", "Multistep", "Pair", "Solver", "Stochastic", "Tuned", "Tuning", "UniPC", "ab2", "ab3", "afs",
-    "check_eta", "clip_with", "ddim", "dpm2m", "dpm3m", "find", "ipndm", "multistep", "noise_of", "of_model", "tuned",
-    "with_noise",
+    "check_eta", "check_variance", "clip_with", "ddim", "dpm2m", "dpm3m", "find", "ipndm", "multistep", "noise_of",
+    "of_model", "tuned", "with_noise",
 ]  # fmt: skip
 
 SOLVERS: dict[str, Solver] = {
@@ -59,7 +59,7 @@ def with_noise(solver: str | Solver, eta: float | str, variance: str, noise) -> 
     if isinstance(solver, AnalyticalFirst):
         return afs(with_noise(solver.solver, eta, variance, noise))
     if solver is SDE:
-        if value not in (0, 1) or variance == "large":
+        if value not in (0, 1) or variance != "small":
             raise InputError(f"solver {solver.name} is dpm++2m with eta 1; for another, choose dpm++2m with eta")
         return replace(solver, noise=noise)
     if value == 0:
