@@ -62,9 +62,10 @@ RANGES = {  # of options by name, in any verb; what depends on the model is chec
     **dict.fromkeys(("size", "image_size", "num_head_channels"), (1, 4096)),
     **dict.fromkeys(("T", "time"), (1, 10**6)),
     "times": (0, 10**6),
-    "pick": (0, LARGEST),
+    **dict.fromkeys(("pick", "numbers", "choices"), (0, LARGEST)),
     "eta": (0, 100),
     "guidance": (0, 100),
+    "distance": (0, 1),
     **dict.fromkeys(("seed", "seeds"), (0, 2**64 - 1)),
     **dict.fromkeys(("beta_1", "beta_T", "dropout"), (0, 0.999)),
     "num_heads": (1, 1024),
@@ -84,7 +85,7 @@ class Grid:
     spacing: Spacing = "linear"
     """How the steps are spread over the noise levels."""
     times: Times = None
-    """The noise levels to visit, falling, the last 0; replaces --steps and --spacing."""
+    """The noise levels to visit, falling to 0; replaces --steps and --spacing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +213,7 @@ def spelled_out(args: Sequence[str]) -> list[str]:
 def in_words(text: str) -> str:
     """Help without Python's None: an option that may be left out shows the kind of value that it takes."""
     text = re.sub(r"\{None\}\|(\S+)", lambda m: m[1].strip("{}") + " " * (len(m[0]) - len(m[1].strip("{}"))), text)
-    return text.replace("{None,", "{").replace("(default: None)", "(optional)")
+    return text.replace("{None,", "{").replace("(default: None)", "(optional)").replace("None)", "none)")
 
 
 def check(options: object, given: frozenset[str] = frozenset()) -> None:

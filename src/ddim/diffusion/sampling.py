@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ddim.diffusion.clipping import Clip, clipping
 from ddim.diffusion.course import sampling_course
-from ddim.diffusion.guidance import Label, guided, labels_of
+from ddim.diffusion.guidance import Guidance, Label, guided, labels_of
 from ddim.diffusion.model import Denoiser, check_images, levels
 from ddim.diffusion.noise import check_seed, draws, normal
 from ddim.diffusion.schedule import Time
@@ -32,7 +32,7 @@ def generate(
     variance: str = "small",
     shape: Sequence[int] | None = None,
     label: Label | None = None,
-    guidance: float = 1.0,
+    guidance: float | Guidance = 1.0,
 ) -> Iterator[Moment]:
     """Walk one batch, the images numbered `indices` of `seed`, down `times`: see `ddim.walk`.
 
@@ -64,7 +64,7 @@ def sample(
     shape: tuple[int, int, int] | None = None,
     progress: bool = False,
     label: Label | None = None,
-    guidance: float = 1.0,
+    guidance: float | Guidance = 1.0,
 ) -> Tensor:
     """n images, (n, C, H, W) in [−1, 1], on the CPU. Image k of a seed is the same whatever `batch_size`.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ddim.diffusion.course import course, is_tuned
-from ddim.diffusion.guidance import Label, guided, labels_of, plain
+from ddim.diffusion.guidance import Guidance, Label, guided, kept, labels_of, plain
 from ddim.diffusion.latents import check_pair_grid, decoding, encoding, latents_of
 from ddim.diffusion.model import Denoiser, Model
 from ddim.diffusion.sampling import chunks, default_batch_size
@@ -17,10 +17,11 @@ from ddim.errors import InputError
 from ddim.images.pixels import to_uint8
 from ddim.images.selection import Selection
 from ddim.jobs.adaptive_steps import keep, summary
+from ddim.jobs.bars import bar
 from ddim.jobs.cost import calls_of, foretell
 from ddim.jobs.image_files import clean_of
 from ddim.jobs.latent_files import LatentFile, writing
-from ddim.jobs.sampling import SHEET, bar, sheet_beside
+from ddim.jobs.sampling import SHEET, sheet_beside
 from ddim.plots import sheets
 from ddim.system.files import folder, held
 
@@ -48,7 +49,7 @@ def data_course(
     return path, how
 
 
-def guide_of(model: Model, label: Label | None, guidance: float, n: int) -> Callable[[range], Denoiser]:
+def guide_of(model: Model, label: Label | None, guidance: float | Guidance, n: int) -> Callable[[range], Denoiser]:
     """What makes the model of a batch of n numbered images, given their classes. Raises InputError."""
     labels = None if label is None else labels_of(model, label, n)  # (n,)
     guided(model, labels, guidance)
@@ -73,7 +74,7 @@ def encode_files(
     skip_broken: bool = False,
     progress: bool = False,
     label: Label | None = None,
-    guidance: float = 1.0,
+    guidance: float | Guidance = 1.0,
 ) -> Encoded:
     """Encode images (files, folders, .parquet files, Hub ids) into the safetensors file `out`; see `ddim.encode`.
 
@@ -90,7 +91,7 @@ def encode_files(
     guide = guide_of(model, label, guidance, len(chosen))
     names = [chosen.name(i) for i in range(len(chosen))]
     about = {"model": model.fingerprint, "solver": solver.name, "times": path, "names": names}
-    about |= {} if label is None else {"label": label, "guidance": guidance}
+    about |= {} if label is None else {"label": label, "guidance": kept(guidance)}
     tensors = ("z", "before") if isinstance(solver, Exact) else ("z",)
     beside = out.with_suffix(".evaluations.jsonl")
     if isinstance(solver, Adaptive):
@@ -141,7 +142,7 @@ def decode_files(
     batch_size: int | None = None,
     progress: bool = False,
     label: Label | None = None,
-    guidance: float | None = None,
+    guidance: float | Guidance | None = None,
 ) -> Decoded:
     """Decode a file of latents into PNG files in the folder `out`; the sheet of the first 64 lies beside it.
 

@@ -15,7 +15,7 @@ from ddim.diffusion.guidance import in_turn
 from ddim.diffusion.model import Model
 from ddim.diffusion.sampling import generate
 from ddim.errors import InputError
-from ddim.jobs.sampling import bar
+from ddim.jobs.bars import bar
 from ddim.networks.blocks import UNetConfig
 from ddim.plots import sheets
 from ddim.system.json import read_json

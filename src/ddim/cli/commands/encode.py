@@ -47,7 +47,7 @@ def main(args: Sequence[str]) -> None:
         g = Grid(steps=10)  # the steps between are its own
     made = encode_files(
         model, o.images, o.out, g.steps, g.spacing, g.times, solver, o.machine.batch_size, o.skip_broken, True,
-        o.classes.label, o.classes.guidance,
+        o.classes.label, o.classes.value(),
     )  # fmt: skip
     say(f"{made.n} latents: {made.file}")
     say(f"mean {made.mean:.3f}, standard deviation {made.deviation:.3f} (N(0, 1) has 0 and 1)")

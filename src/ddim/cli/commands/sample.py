@@ -1,6 +1,5 @@
 """ddim sample: images from a model, as files."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,9 +56,7 @@ class Sample:
         steps += f"-{way.spacing}" if way.spacing else ""
         clip = {"auto": "", "on": "-clip", "off": "-noclip"}[self.clipping.clip]
         solver = "" if way.solver.name == "ddim" else f"-{way.solver.name}"
-        chosen = "" if self.classes.label is None else "-" + re.sub(r"[^\w.-]+", "-", self.classes.label)
-        chosen += "" if self.classes.guidance == 1 else f"-guidance{self.classes.guidance:g}"
-        name = f"{Path(self.model).name}{chosen}-{steps}{solver}-eta{eta}{clip}-seed{self.noise.seed}"
+        name = f"{Path(self.model).name}{self.classes.named()}-{steps}{solver}-eta{eta}{clip}-seed{self.noise.seed}"
         return Path("samples") / name
 
 
@@ -84,7 +81,7 @@ def main(args: Sequence[str]) -> None:
     made = sample_files(
         model, o.out or o.folder(way), o.n, g.steps, eta, g.spacing, noise.seed, o.clipping.value(), o.format,
         o.machine.batch_size, g.times, solver, noise.variance, progress=True, workers=workers, label=o.classes.label,
-        guidance=o.classes.guidance,
+        guidance=o.classes.value(),
     )  # fmt: skip
     if made:
         say(f"{o.n} images: {made.images}", f"sheet of the first {made.shown}: {made.sheet}")

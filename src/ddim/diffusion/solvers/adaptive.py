@@ -129,7 +129,9 @@ def _pushed(state: Progress, new: Prediction, active: Tensor, here: Tensor) -> P
     new = Prediction(new.x0, new.eps, here)
     moved = active.view(-1, 1, 1, 1)
     shifted = zip((new, *state.past[:2]), state.past, strict=True)
-    past = tuple(Prediction(*(torch.where(moved, a, b) for a, b in zip(*pair, strict=True))) for pair in shifted)
+    past = tuple(
+        Prediction(*(torch.where(moved, a, b) for a, b in zip(*(p[:3] for p in pair), strict=True))) for pair in shifted
+    )
     known = torch.where(active, (state.known + 1).clamp(max=3), state.known)
     return state._replace(past=past, known=known, evaluations=state.evaluations + active)
 
