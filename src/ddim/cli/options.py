@@ -19,20 +19,11 @@ import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from ddim.cli.checks import check_empty, check_fall, check_number, check_tuned
+from ddim.cli.names import SolverName as SolverName
+from ddim.cli.names import Spacing, check_spacing
 from ddim.errors import LARGEST, InputError
 
 Options = TypeVar("Options")
-SPACINGS = (
-    "linear", "quadratic", "power-1.5", "official-linear", "official-quadratic", "leading", "leading+1", "trailing",
-    "linspace", "log-snr", "karras",
-)  # fmt: skip
-ANY_SPACING = re.compile(r"power-\d{1,2}(\.\d{1,6})?|(leading\+|ddim)\d{1,6}|\d{1,6}(,\d{1,6})*")  # with a number
-OTHER_SPACINGS = "power-P, leading+N, ddimN or N,N,…"
-Spacing = Annotated[str, arg(metavar="{" + ",".join(SPACINGS) + ",power-P,leading+N,ddimN,N,N,…}")]
-SolverName = Literal[
-    "ddim", "ab2", "ab3", "ipndm", "dpm++2m", "dpm++3m", "unipc", "unipc2", "unipc3", "heun", "dpm++2s", "euler-t",
-    "sde-dpm++2m", "implicit", "exact", "o-belm", "adaptive", "tuned",
-]  # fmt: skip
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Eta = Annotated[float | Literal["hat"], arg(metavar="FLOAT|hat")]
 ModelName = Annotated[str, Positional, arg(metavar="MODEL")]
@@ -236,8 +227,8 @@ def check(options: object, given: frozenset[str] = frozenset()) -> None:
             raise InputError(f"{NEEDED[field.name]} is empty")
         if field.name == "device" and value is not None and not DEVICE.fullmatch(value):
             raise InputError(f"device {value} is not available here: name cpu, cuda, cuda:1 or mps")
-        if field.name == "spacing" and value not in (None, *SPACINGS) and not ANY_SPACING.fullmatch(value):
-            raise InputError(f"unknown --spacing {value!r}: choose one of {', '.join(SPACINGS)}, {OTHER_SPACINGS}")
+        if field.name == "spacing":
+            check_spacing(value)
         if field.name == "times" and value is not None:
             check_fall(value)
     if isinstance(options, Clipping) and options.clip_range <= 0:

@@ -83,7 +83,7 @@ def manner(
     if solver is None and eta is None and variance == "small" and not said and is_young(model):
         most = sum(steps_in(spacing)) or min(YOUNG.steps, len(levels(model)) - 1) if steps is None else steps
         return YOUNG._replace(spacing=spacing or YOUNG.spacing, steps=most)
-    eta = 0.0 if eta is None else eta
+    eta = float(variance != "small") if eta is None else eta  # what is between two variances is DDPM's
     if solver is None:
         noisy = noise_of(eta, variance) != noise_of(0.0)
         solver = PAPER.solver if noisy or said else DEFAULT.solver

@@ -94,8 +94,7 @@ def sample(
     if (size := 4 * n * prod(shape)) > free_memory(torch.device("cpu")):
         raise InputError(f"{n:,} images take {size / 2**30:,.0f} GiB of memory: take fewer, or ddim.sample_files")
     check_seed(seed)
-    if noise is not None and eta is None:
-        eta = 0.0  # a latent has one image
+    eta = 0.0 if (noise is not None, eta, variance) == (True, None, "small") else eta  # a latent has one image
     path, solver, _, _, eta = sampling_course(model, steps, spacing, times, solver, eta, variance)
     labels = None if label is None else labels_of(model, label, n)
     batches = list(chunks(n, default_batch_size(model, shape) if batch_size is None else batch_size))
