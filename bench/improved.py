@@ -96,7 +96,7 @@ def unseen(o: argparse.Namespace, out: Path, model: Model) -> Tensor:
 def bits(model: Model, images: Tensor) -> dict:
     """Bits/dim by the bound over all levels, for each variance; in batches, each asked once."""
     names, found = list(ways(model))[1:], {}
-    for k, part in enumerate(images.split(64)):
+    for k, part in enumerate(images.split(max(1, min(64, 2**16 // images[0].numel())))):  # all levels fit in memory
         asked = Remembering(model)
         for name in names:
             one = ddim.likelihood(asked, part, variance=name.removeprefix("DDPM "), seed=k, batch_size=len(part))
@@ -108,13 +108,15 @@ def bits(model: Model, images: Tensor) -> dict:
 def fill(o: argparse.Namespace, folders: dict[str, Path], kept: dict) -> None:
     """Measure every cell that is not kept yet, the cheap ones first; write down each."""
     models = {name: ddim.prepare(ddim.load(str(path), "cpu"), o.precision) for name, path in folders.items()}
-    against = reference(next(iter(models.values())), o.data or next(iter(models.values())).facts.data, n=o.n)
-    kept |= {"floor": against.floor, "features": against.features.name}
     for name, model in models.items():
         key = f"{name} | bits | {o.held}"
         if key not in kept and o.held:
             kept[key] = bits(model, unseen(o, folders[name], model)) | {"n": o.held}
             write_json(o.out / "improved.json", kept)
+    if not o.steps:
+        return
+    against = reference(model, o.data or model.facts.data or "", n=o.n)
+    kept |= {"floor": against.floor, "features": against.features.name}
     for steps in o.steps:
         for name, model in models.items():
             for way, how in ways(model).items():
@@ -134,7 +136,7 @@ def table(o: argparse.Namespace, folders: dict[str, Path], kept: dict) -> str:
         for way in ways(ddim.load(str(path), "cpu")):
             cells = [kept[f"{name} | {way} | {steps} | {o.n}"] for steps in o.steps]
             b = f"{found[way]['mean']:.3f} ± {found[way]['error']:.3f}" if way in found else ""
-            seconds = f"{1000 * cells[-1]['seconds'] / cells[-1]['n'] / o.steps[-1]:.2f}"
+            seconds = f"{1000 * cells[-1]['seconds'] / cells[-1]['n'] / o.steps[-1]:.2f}" if cells else ""
             rows.append([name, way, *(f"{c['fid']:.2f}" for c in cells), b, seconds])
     return contest.markdown(["trained by", "sampled by", *(f"S = {s}" for s in o.steps), "bits/dim", "ms/step"], rows)
 
@@ -164,7 +166,7 @@ def main() -> None:
     parser.add_argument("data_set", choices=PRESETS)
     parser.add_argument("--models", nargs="+", metavar="MODEL", help="measure these instead of training")
     parser.add_argument("--minutes", type=float, default=10, help="of processor time for each training (10)")
-    parser.add_argument("--steps", type=int, nargs="+", default=[10, 20, 50, 100, 1000])
+    parser.add_argument("--steps", type=int, nargs="*", default=[10, 20, 50, 100, 1000], help="none: bits/dim alone")
     parser.add_argument("--n", type=int, default=2000, help="samples a cell (2000)")
     parser.add_argument("--held", type=int, default=180, help="images for bits/dim (180)")
     parser.add_argument("--data", default="", help="training images, by default the preset's")
@@ -179,7 +181,9 @@ def main() -> None:
         fill(o, folders, kept)
     except InputError as error:
         parser.error(str(error))
-    print(f"\n{table(o, folders, kept)}\n\nfigure: {figure(o, folders, kept)}")
+    print(f"\n{table(o, folders, kept)}")
+    if o.steps:
+        print(f"\nfigure: {figure(o, folders, kept)}")
 
 
 if __name__ == "__main__":
