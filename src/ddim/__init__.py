@@ -11,20 +11,24 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table below
     from ddim import images as data
-    from ddim import plots
+    from ddim import plots, studio
     from ddim.checkpoints.loading import load
     from ddim.checkpoints.saving import save
-    from ddim.diffusion import noise, process, schedule
+    from ddim.diffusion import noise, operators, process, schedule
     from ddim.diffusion.clipping import Clip
+    from ddim.diffusion.exploring import explore
     from ddim.diffusion.facts import Facts
-    from ddim.diffusion.guidance import guided
+    from ddim.diffusion.guidance import Guidance, guided
     from ddim.diffusion.interpolation import interpolate, interpolate_ddpm, slerp, slerp_grid
     from ddim.diffusion.latents import decode, encode
     from ddim.diffusion.likelihood import likelihood
     from ddim.diffusion.model import Model
     from ddim.diffusion.process import Prediction
+    from ddim.diffusion.restoration import inpaint, restore
     from ddim.diffusion.sampling import generate, sample
     from ddim.diffusion.solvers import SOLVERS, Solver, multistep
+    from ddim.diffusion.steering import steered
+    from ddim.diffusion.varying import relabel, vary
     from ddim.diffusion.walk import walk
     from ddim.errors import InputError
     from ddim.evaluation import features, metrics
@@ -36,10 +40,13 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.evaluation.step_consistency import consistency
     from ddim.evaluation.tuning import tune
     from ddim.images.summary import summarise
+    from ddim.jobs.exploring import explore_files
     from ddim.jobs.latent_figures import diffusion_sequence, interpolation_figure
     from ddim.jobs.latent_jobs import decode_files, encode_files
     from ddim.jobs.picking import picked
+    from ddim.jobs.restoring import restore_files
     from ddim.jobs.sampling import sample_files
+    from ddim.jobs.varying import vary_files
     from ddim.networks.acceleration.prepare import prepare
     from ddim.training.trainer import train
 
@@ -47,10 +54,13 @@ _HOMES = {
     "load": "checkpoints.loading",
     "save": "checkpoints.saving",
     "noise": "diffusion.noise",
+    "operators": "diffusion.operators",
     "process": "diffusion.process",
     "schedule": "diffusion.schedule",
     "Clip": "diffusion.clipping",
+    "Guidance": "diffusion.guidance",
     "guided": "diffusion.guidance",
+    "steered": "diffusion.steering",
     "interpolate": "diffusion.interpolation",
     "interpolate_ddpm": "diffusion.interpolation",
     "slerp": "diffusion.interpolation",
@@ -58,14 +68,19 @@ _HOMES = {
     "decode": "diffusion.latents",
     "encode": "diffusion.latents",
     "likelihood": "diffusion.likelihood",
+    "explore": "diffusion.exploring",
     "Facts": "diffusion.facts",
     "Model": "diffusion.model",
     "Prediction": "diffusion.process",
+    "inpaint": "diffusion.restoration",
+    "restore": "diffusion.restoration",
     "generate": "diffusion.sampling",
     "sample": "diffusion.sampling",
     "SOLVERS": "diffusion.solvers",
     "Solver": "diffusion.solvers",
     "multistep": "diffusion.solvers",
+    "relabel": "diffusion.varying",
+    "vary": "diffusion.varying",
     "walk": "diffusion.walk",
     "metrics": "evaluation.metrics",
     "features": "evaluation.features",
@@ -81,11 +96,15 @@ _HOMES = {
     "summarise": "images.summary",
     "picked": "jobs.picking",
     "sample_files": "jobs.sampling",
+    "restore_files": "jobs.restoring",
+    "vary_files": "jobs.varying",
     "encode_files": "jobs.latent_jobs",
     "decode_files": "jobs.latent_jobs",
+    "explore_files": "jobs.exploring",
     "interpolation_figure": "jobs.latent_figures",
     "diffusion_sequence": "jobs.latent_figures",
     "train": "training.trainer",
+    "studio": "studio",
     "InputError": "errors",
     "prepare": "networks.acceleration.prepare",
 }

@@ -1,50 +1,24 @@
 """Labels and guidance: against closed forms, and bit for bit where one branch is asked."""
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from support.models import labelled_model, tiny_model
+from support.models import known_classes, labelled_model, tiny_model
 from support.oracles import Gaussian, Mixture
-from torch import nn
 
 import ddim
 from ddim.diffusion import schedule
-from ddim.diffusion.guidance import in_turn, labels_of, plain
+from ddim.diffusion.guidance import Guidance, in_turn, kept, labels_of, plain
 from ddim.diffusion.noise import normal
 from ddim.diffusion.walk import last
 from ddim.errors import InputError
+from ddim.jobs.cost import branches_of
 
 ABAR = schedule.linear()
 X = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-
-
-@dataclass
-class Config:
-    num_class_embeds: int
-
-
-class Known(nn.Module):
-    """The network whose ε is exact: of each class its own oracle, and of no class the last one."""
-
-    def __init__(self, *oracles):
-        super().__init__()
-        self.oracles, self.config = oracles, Config(len(oracles))
-        self.register_parameter("dtype", nn.Parameter(torch.zeros(1, dtype=torch.float64)))
-
-    def forward(self, x, index, labels):
-        out = torch.empty_like(x)
-        for label in labels.unique().tolist():
-            rows = labels == label
-            t = index[rows][0].item() + 1
-            out[rows] = self.oracles[label](x[rows], t).eps
-        return out
-
-
-def known(*oracles) -> ddim.Model:
-    names = tuple("abc"[: len(oracles) - 1])
-    return ddim.Model(Known(*oracles), ABAR, (1, 2, 2), facts=ddim.Facts(classes=names))
 
 
 MEANS = torch.tensor([-0.6, 0.7, 0.2], dtype=torch.float64).view(3, 1, 1, 1).expand(3, 1, 2, 2)
@@ -54,7 +28,7 @@ ALL = Mixture(ABAR, torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64), MEANS, 0
 
 def test_guided_eps_of_a_mixture_of_classes_is_exact():
     """ε_u is that of the whole mixture and ε_c that of one class; x̂_0 agrees with ε."""
-    model, x = known(*CLASSES, ALL), normal(0, range(3), (1, 2, 2)).double()
+    model, x = known_classes(*CLASSES, ALL), normal(0, range(3), (1, 2, 2)).double()
     labels = torch.tensor([2, 0, 1])
     for t in (1, 300, 1000):
         for s in (0.5, 2.0, 7.5):
@@ -69,7 +43,7 @@ def test_guided_eps_of_a_mixture_of_classes_is_exact():
 def test_guidance_between_two_gaussians_samples_a_third():
     """Of one variance, N(m_u, v) and N(m_c, v) guided by s are N(m_u + s (m_c − m_u), v): its flow is known."""
     spread, s = torch.tensor(0.05, dtype=torch.float64), 1.8
-    model = known(CLASSES[0], CLASSES[1], CLASSES[2])  # classes a and b, and no class
+    model = known_classes(CLASSES[0], CLASSES[1], CLASSES[2])  # classes a and b, and no class
     x = normal(1, range(5), (1, 2, 2)).double()
     third = Gaussian(ABAR, MEANS[2] + s * (MEANS[1] - MEANS[2]), spread)
     errors = []
@@ -84,7 +58,7 @@ def test_guidance_between_two_gaussians_samples_a_third():
 
 
 def test_samples_of_a_class_and_of_none_are_of_theirs():
-    model = known(*CLASSES, ALL)
+    model = known_classes(*CLASSES, ALL)
     means = {label: ddim.sample(model, n=400, steps=20, label=label).mean((1, 2, 3)) for label in ("a", "b", None)}
     assert abs(means["a"].mean() + 0.6) < 0.05
     assert abs(means["b"].mean() - 0.7) < 0.05
@@ -111,6 +85,95 @@ def test_at_0_and_1_one_branch_alone_is_asked_and_equalled(predicts, monkeypatch
         assert all(map(torch.equal, of_class[:3], model(X, t, labels)))
         assert all(map(torch.equal, of_none[:3], model(X, t)))
     assert (of_class.x0 - of_none.x0).abs().max() > 1e-3
+
+
+def test_both_branches_are_one_evaluation(monkeypatch):
+    model, calls = labelled_model(), []
+    forward = type(model.network).forward
+    monkeypatch.setattr(
+        type(model.network), "forward", lambda self, *given: calls.append(given) or forward(self, *given)
+    )
+    found = ddim.guided(model, [0, 2, 1, 1], 3.0)(X, 500)
+    assert [given[2].tolist() for given in calls] == [[0, 2, 1, 1, 3, 3, 3, 3]]
+    of_class, of_none = model(X, 500, torch.tensor([0, 2, 1, 1])), model(X, 500)
+    torch.testing.assert_close(found.eps, of_none.eps + 3 * (of_class.eps - of_none.eps), rtol=1e-5, atol=1e-5)
+    times = torch.tensor([1.0, 250.5, 500, 1000])  # a time for each image
+    alone = [ddim.guided(model, [c], 3.0)(X[k : k + 1], times[k : k + 1]) for k, c in enumerate([0, 2, 1, 1])]
+    each = ddim.guided(model, [0, 2, 1, 1], 3.0)(X, times)
+    for name in ("x0", "eps", "abar"):
+        torch.testing.assert_close(getattr(each, name), torch.cat([getattr(p, name) for p in alone]))
+
+
+def test_in_an_interval_it_is_guided_and_outside_the_class_alone():
+    model, labels = labelled_model(), torch.tensor([0, 2, 1, 1])
+    within, whole = ddim.guided(model, labels, ddim.Guidance(3, (200, 600))), ddim.guided(model, labels, 3)
+    for t, guided in ((1, False), (199, False), (200, True), (450.5, True), (600, True), (601, False), (1000, False)):
+        expected = whole(X, t) if guided else model(X, t, labels)
+        assert all(map(torch.equal, within(X, t)[:3], expected)), t
+    times = torch.tensor([100.0, 300, 600, 700])
+    mixed, of_class, led = within(X, times), model(X, times, labels), whole(X, times)
+    for k, guided in enumerate((False, True, True, False)):
+        assert torch.equal(mixed.eps[k], (led if guided else of_class).eps[k])
+    none = ddim.guided(model, labels, ddim.Guidance(0, (200, 600)))  # no class inside, the class outside
+    assert torch.equal(none(X, 100).eps, of_class_at(model, 100, labels))
+    assert torch.equal(none(X, 300).eps, model(X, 300).eps)
+
+
+def of_class_at(model, t, labels):
+    return model(X, t, labels).eps
+
+
+def test_rescaled_to_the_deviation_of_the_class_alone():
+    model, labels = labelled_model(), torch.tensor([0, 2, 1, 1])
+    of_class, led = model(X, 500, labels).x0, ddim.guided(model, labels, 4)(X, 500).x0
+    for share in (0.4, 1.0):
+        found = ddim.guided(model, labels, ddim.Guidance(4, rescale=share))(X, 500)
+        for k in range(4):
+            factor = share * of_class[k].std() / led[k].std() + 1 - share
+            torch.testing.assert_close(found.x0[k], led[k] * factor, rtol=1e-4, atol=1e-5)
+        back = ABAR[500].sqrt() * found.x0 + (1 - ABAR[500]).sqrt() * found.eps
+        torch.testing.assert_close(back, X, rtol=1e-4, atol=1e-4)
+    for s in (0, 1):  # one branch, bit for bit
+        plain = ddim.guided(model, labels, s)(X, 500)
+        assert all(map(torch.equal, ddim.guided(model, labels, ddim.Guidance(s, rescale=0.7))(X, 500)[:3], plain))
+
+
+@pytest.mark.parametrize("solver", ["ddim", "heun", "unipc", "dpm++2s", "ab3", "sde-dpm++2m"])
+def test_its_cost_is_counted(solver, monkeypatch):
+    """By images that the network is given, in each walk; a row of both branches is two."""
+    model, rows = labelled_model(), []
+    forward = type(model.network).forward
+    monkeypatch.setattr(type(model.network), "forward", lambda self, x, *o: rows.append(len(x)) or forward(self, x, *o))
+    times = schedule.grid(ABAR, 10, "quadratic")
+    for way in (
+        1.0,
+        0.0,
+        2.5,
+        ddim.Guidance(2.5, (100, 500)),
+        ddim.Guidance(1, (100, 500)),
+        ddim.Guidance(0, (100, 500)),
+    ):
+        rows.clear()
+        ddim.sample(model, n=1, times=times, solver=solver, label=1, guidance=way)
+        assert branches_of(way, solver, times, ABAR) == sum(rows), way
+
+
+@pytest.mark.parametrize("solver", [name for name in ddim.SOLVERS if name not in ("implicit", "sde-dpm++2m")])
+def test_every_solver_walks_with_it(solver):
+    """Down and, where the solver can, up and down again, with a class for each image."""
+    model = ddim.guided(labelled_model(), [0, 2, 1, 1], ddim.Guidance(1.5, (100, 700), 0.5))
+    made = ddim.sample(model, n=4, steps=4, solver=solver, clip=False)
+    assert made.isfinite().all()
+    if solver == "exact":
+        z = ddim.encode(model, X.clamp(-1, 1), steps=6, solver=solver)
+        assert (ddim.decode(model, z, steps=6) - X.clamp(-1, 1)).abs().max() < 1e-3
+
+
+def test_guidance_is_kept_in_files_as_it_was():
+    for way in (ddim.Guidance(), ddim.Guidance(2), ddim.Guidance(0.5, (10, 20.5)), ddim.Guidance(3, None, 0.7)):
+        assert ddim.Guidance.of(json.loads(json.dumps(kept(way)))) == way
+    assert kept(2) == 2.0
+    assert str(ddim.Guidance(2, (100, 500), 0.5)) == "2 at times 100 to 500, rescaled by 0.5"
 
 
 def test_samples_do_not_depend_on_the_batch():
@@ -168,12 +231,33 @@ def test_labels_are_numbers_or_names():
         ({"label": []}, "0 labels for 3 images"),
         ({"guidance": 2.0}, "guidance 2 leads towards a class: give a label too"),
         ({"label": 0, "guidance": float("nan")}, "guidance must be a finite number; got nan"),
+        ({"label": 0, "guidance": "2"}, "guidance must be a finite number; got '2'"),
+        ({"guidance": Guidance(1, (1, 2))}, "guidance 1 at times 1 to 2 leads towards a class: give a label too"),
+        ({"label": 0, "guidance": Guidance(2, (500, 2000))}, "interval of guidance must lie in 0..1000; got 2000"),
     ],
 )
 def test_what_cannot_be_is_refused(how, said):
     with pytest.raises(InputError) as caught:
         ddim.sample(labelled_model(), n=3, steps=2, **how)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"interval": (500, 100)}, "two times, the lower first; got 500, 100"),
+        ({"interval": (500,)}, "two times, the lower first; got 500"),
+        ({"interval": 500}, "the interval of guidance must be a list; got 500"),
+        ({"interval": (-1, 5)}, "got -1, 5"),
+        ({"interval": ("a", 5)}, "got a, 5"),
+        ({"rescale": 1.5}, "the rescaling of guidance must be from 0 to 1; got 1.5"),
+        ({"rescale": "x"}, "got 'x'"),
+        ({"scale": None}, "guidance must be a finite number; got None"),
+    ],
+)
+def test_a_guidance_that_cannot_be_is_refused(how, said):
+    with pytest.raises(InputError, match=said):
+        ddim.Guidance(**how)
 
 
 def test_a_model_without_classes_takes_no_label():

@@ -73,6 +73,25 @@ def test_a_folder_from_before_there_were_labels_is_continued(ddim_cli, saved, tm
     assert pngs(tmp_path / "out") == before
 
 
+def test_an_interval_of_guidance_is_kept_and_counted(ddim_cli, saved, tmp_path):
+    led = ("--label", "dog", "--guidance", 3, "--guidance-interval", 100, 500, "--guidance-rescale", 0.5)
+    how = ("sample", "model", "--n", 2, "--steps", 2, *led)
+    assert ddim_cli(*how, "--out", "out").returncode == 0
+    kept = json.loads((tmp_path / "out" / "sample.json").read_text())
+    assert kept["guidance"] == {"scale": 3.0, "interval": [100.0, 500.0], "rescale": 0.5}
+    assert ddim_cli(*how, "--out", "out").returncode == 0
+    refused(ddim_cli(*how[:-2], "--out", "out"), "made with guidance {", "change --out")
+    assert ddim_cli(*how).returncode == 0
+    (folder,) = (tmp_path / "samples").glob("*/")
+    assert folder.name.startswith("model-dog-guidance3-from100to500-rescale0.5-S2")
+    refused(ddim_cli(*how[:-4], 500, 100, "--out", "other"), "two times, the lower first; got 500.0, 100.0")
+    how = ("evaluate", "model", "--reference", "digits", "--steps", 10, "--eta", 0, "--n", 20, "--out", "found")
+    assert ddim_cli(*how, *led).returncode == 0
+    found = json.loads((tmp_path / "found" / "table.json").read_text())
+    assert found["cells"][0]["evaluations"] == 15  # guided at 500, 400, 300, 200 and 100 of 1000, 900, … 100
+    assert "guidance 3 at times 100 to 500, rescaled by 0.5" in (tmp_path / "found" / "table.md").read_text()
+
+
 def test_a_label_names_the_folder(ddim_cli, saved, tmp_path):
     assert ddim_cli("sample", "model", "--n", 1, "--steps", 2, "--label", "dog", "--guidance", 3).returncode == 0
     assert (tmp_path / "samples" / "model-dog-guidance3-S2-power-1.5-unipc-eta0.0-seed0" / "00000.png").exists()

@@ -56,10 +56,13 @@ class Mixture:
         return from_eps(x, self.eps(x, torch.where(here == 1, self.abar[1], here)), here)
 
     def eps(self, x: Tensor, abar: Tensor) -> Tensor:
-        """E[ε | x] = √(1−ᾱ) Σ_k r_k(x) (x − √ᾱ m_k)/(ᾱ v + 1 − ᾱ) at any level ᾱ, r_k the responsibilities."""
+        """E[ε | x] = √(1−ᾱ) Σ_k r_k(x) (x − √ᾱ m_k)/(ᾱ v + 1 − ᾱ) at any level ᾱ, 0-dim or (N, 1, 1, 1), with r_k the
+        responsibilities.
+        """
         total = abar * self.variance + 1 - abar
-        offset = x[:, None] - abar.sqrt() * self.means  # (N, K, C, H, W)
-        r = (self.weights.log() - offset.flatten(2).square().sum(2) / (2 * total)).softmax(1)  # (N, K)
+        offset = x[:, None] - abar.sqrt()[..., None] * self.means  # (N, K, C, H, W)
+        each = 2 * total.flatten()[:, None]  # (1 or N, 1)
+        r = (self.weights.log() - offset.flatten(2).square().sum(2) / each).softmax(1)  # (N, K)
         return (1 - abar).sqrt() * (r[:, :, None, None, None] * offset).sum(1) / total
 
     def log_density(self, x: Tensor, t: Time) -> Tensor:
@@ -85,3 +88,38 @@ class Mixture:
     def nearest(self, x: Tensor) -> Tensor:
         """The component whose mean is nearest: (N,)."""
         return torch.cdist(x.flatten(1), self.means.flatten(1)).argmin(1)
+
+
+@dataclass(frozen=True)
+class Correlated:
+    """x_0 ~ N(mean, covariance), over all pixels together: mean (C, H, W), covariance (D, D), D = C·H·W."""
+
+    abar: Tensor
+    mean: Tensor
+    covariance: Tensor
+
+    def gain(self, abar: Tensor) -> Tensor:
+        """(ᾱ C + 1 − ᾱ)⁻¹, (D, D)."""
+        return torch.linalg.inv(abar * self.covariance + (1 - abar) * torch.eye(len(self.covariance)).to(self.mean))
+
+    def __call__(self, x: Tensor, t: Time) -> Prediction:
+        """E[ε | x_t = x]. As with a network, t = 0 is asked at level 1."""
+        here = level(self.abar, t)
+        asked = torch.where(here == 1, self.abar[1], here)
+        eps = (1 - asked).sqrt() * (x - asked.sqrt() * self.mean).flatten(1) @ self.gain(asked)
+        return from_eps(x, eps.view_as(x), here)
+
+    def posterior(self, t: Time) -> Tensor:
+        """The covariance of x_0 given x_t, (D, D), whatever x_t."""
+        here = level(self.abar, t)
+        return self.covariance - here * self.covariance @ self.gain(here) @ self.covariance
+
+    def spread(self, v: Tensor, x: Tensor, t: Time) -> Tensor:
+        """`posterior` times each v (N, C, H, W), as `ddim.restore` takes a covariance."""
+        return (v.flatten(1) @ self.posterior(t)).view_as(v)
+
+    def given(self, A: Tensor, y: Tensor, noise: float = 0.0) -> "Correlated":
+        """The law of x_0 given y = A x_0 + noise · n: A (K, D), y (K,)."""
+        K = self.covariance @ A.T @ torch.linalg.pinv(A @ self.covariance @ A.T + noise**2 * torch.eye(len(A)).to(A))
+        mean = self.mean + (K @ (y - A @ self.mean.flatten())).view_as(self.mean)
+        return Correlated(self.abar, mean, self.covariance - K @ A @ self.covariance)

@@ -1,6 +1,10 @@
 """Options of models that know classes."""
 
+import re
 from dataclasses import dataclass
+from typing import Annotated
+
+from tyro.conf import arg
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,6 +16,26 @@ class Classes:
     guidance: float = 1.0
     """How far to go towards the class: 1 as the network learned it, 0 as without a class, 2 plainer and less various,
     at twice the time."""
+    guidance_interval: Annotated[tuple[float, float] | None, arg(metavar="LOW HIGH")] = None
+    """The times between which guidance acts, of 0 to T; by default everywhere. At the others the class alone is asked,
+    at half the time."""
+    guidance_rescale: float = 0.0
+    """How far, from 0 to 1, the predicted image keeps the contrast that it has without guidance."""
+
+    def value(self):
+        """As `ddim.sample(guidance=…)` takes it."""
+        if self.guidance_interval is None and not self.guidance_rescale:
+            return self.guidance
+        from ddim.diffusion.guidance import Guidance
+
+        return Guidance(self.guidance, self.guidance_interval, self.guidance_rescale)
+
+    def named(self) -> str:
+        """What of it stands in the name of a folder."""
+        chosen = "" if self.label is None else "-" + re.sub(r"[^\w.-]+", "-", self.label)
+        chosen += "" if self.guidance == 1 else f"-guidance{self.guidance:g}"
+        chosen += f"-from{self.guidance_interval[0]:g}to{self.guidance_interval[1]:g}" if self.guidance_interval else ""
+        return chosen + (f"-rescale{self.guidance_rescale:g}" if self.guidance_rescale else "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ GROUPS = {
         "demo": "Train on handwritten digits for two minutes, then sample them with DDPM and DDIM.",
         "data": "Show what a set of images holds, before training on it.",
         "train": "Train a model on your images, with one of the paper's presets.",
+        "studio": "Open a page in the browser to do all of this by hand.",
     },
     "sample": {
         "sample": "Sample images from a model.",
@@ -23,8 +24,14 @@ GROUPS = {
     },
     "latent space": {
         "interpolate": "Walk between images in the latent space, or the DDPM way.",
+        "explore": "Choose an image, see its neighbours in the latent space, and go on.",
         "encode": "Turn images into latents.",
         "decode": "Turn latents back into images.",
+    },
+    "edit": {
+        "inpaint": "Make a part of images anew.",
+        "restore": "Make images of small, grey or blurred ones.",
+        "vary": "Make images like an image, or give it another class.",
     },
     "measure": {
         "evaluate": "Measure FID, KID, precision, recall and time over steps and η, as the paper's table 1.",

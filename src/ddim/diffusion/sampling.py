@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ddim.diffusion.clipping import Clip, clipping
 from ddim.diffusion.course import sampling_course
-from ddim.diffusion.guidance import Label, guided, labels_of
+from ddim.diffusion.guidance import Guidance, Label, guided, labels_of
 from ddim.diffusion.model import Denoiser, check_images, levels
 from ddim.diffusion.noise import check_seed, draws, normal
 from ddim.diffusion.schedule import Time
@@ -32,7 +32,7 @@ def generate(
     variance: str = "small",
     shape: Sequence[int] | None = None,
     label: Label | None = None,
-    guidance: float = 1.0,
+    guidance: float | Guidance = 1.0,
 ) -> Iterator[Moment]:
     """Walk one batch, the images numbered `indices` of `seed`, down `times`: see `ddim.walk`.
 
@@ -52,7 +52,7 @@ def sample(
     model: Denoiser,
     n: int | None = None,
     steps: int | None = None,
-    eta: float | str = 0.0,
+    eta: float | str | None = None,
     spacing: str | None = None,
     seed: int = 0,
     noise: Tensor | None = None,
@@ -64,7 +64,7 @@ def sample(
     shape: tuple[int, int, int] | None = None,
     progress: bool = False,
     label: Label | None = None,
-    guidance: float = 1.0,
+    guidance: float | Guidance = 1.0,
 ) -> Tensor:
     """n images, (n, C, H, W) in [−1, 1], on the CPU. Image k of a seed is the same whatever `batch_size`.
 
@@ -73,8 +73,9 @@ def sample(
     steps, spacing: see `ddim.schedule.times`; `times`, an explicit falling grid, replaces both.
     solver: a name of `ddim.SOLVERS`, "tuned" for what `ddim.tune` found, or a value. What is left out of these is as
     `ddim.diffusion.course.manner` says; solver="ddim" alone is the paper's.
-    eta: 0 is DDIM, 1 is DDPM.  variance: "small" is σ(η), "large" is σ̂ of DDPM; eta="hat" means both at once;
-    "learned" is what a network learned between the two, at η = 1.
+    eta: 0 is DDIM, 1 is DDPM; by default 0, and 1 for a young network where no solver is named and no `noise` given.
+    variance: "small" is σ(η), "large" is σ̂ of DDPM; eta="hat" means both at once; "learned" is what a network learned
+    between the two, at η = 1.
     noise: x at the first time, (n, C, H, W), instead of the seed's own; the images have its dtype, else float32.
     clip: clamp each x̂_0; by default as the model's folder says, else where there is more noise than signal, and never
     with a tuned solver: see `ddim.diffusion.clipping`. The paper's own samples have clip=False.
@@ -93,7 +94,8 @@ def sample(
     if (size := 4 * n * prod(shape)) > free_memory(torch.device("cpu")):
         raise InputError(f"{n:,} images take {size / 2**30:,.0f} GiB of memory: take fewer, or ddim.sample_files")
     check_seed(seed)
-    path, solver, *_ = sampling_course(model, steps, spacing, times, solver, eta, variance)
+    eta = 0.0 if (noise is not None, eta, variance) == (True, None, "small") else eta  # a latent has one image
+    path, solver, _, _, eta = sampling_course(model, steps, spacing, times, solver, eta, variance)
     labels = None if label is None else labels_of(model, label, n)
     batches = list(chunks(n, default_batch_size(model, shape) if batch_size is None else batch_size))
     made = []

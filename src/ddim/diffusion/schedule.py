@@ -98,7 +98,7 @@ def time_at(abar: Tensor, wanted: Tensor) -> Time:
     snr = (abar / (1 - abar)).log()  # (T+1,) log-SNR, infinite at 0
     part = (snr[low] - found.logit()) / (snr[low] - snr[low + 1])
     part = torch.where(low == 0, ((1 / found - 1) / (1 / abar[1] - 1)).sqrt(), part)
-    t = torch.where(abar[low] == found, low, low + part)
+    t = torch.where(abar[low] == found, low, torch.where(abar[low + 1] == found, low + 1, low + part))
     t = torch.where((t - t.round()).abs() < 1e-9, t.round(), t)  # rounding does not make a whole time a broken one
     return check_time(len(abar) - 1, t if wanted.ndim else t[0])
 

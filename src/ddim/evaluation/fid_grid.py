@@ -8,7 +8,7 @@ import torch
 
 from ddim.diffusion.clipping import Clip
 from ddim.diffusion.course import course
-from ddim.diffusion.guidance import Label, plain
+from ddim.diffusion.guidance import Guidance, Label, kept, plain
 from ddim.diffusion.model import Model
 from ddim.diffusion.noise import check_seed
 from ddim.diffusion.schedule import Time
@@ -17,9 +17,10 @@ from ddim.errors import InputError, check_whole, listed
 from ddim.evaluation import report
 from ddim.evaluation.reference import Reference, measure, neighbours_figure
 from ddim.evaluation.reference import reference as reference_of
-from ddim.jobs.cost import calls_of, warm_up
+from ddim.jobs.bars import Progress, bar
+from ddim.jobs.cost import branches_of, calls_of, warm_up
 from ddim.jobs.image_files import Shards
-from ddim.jobs.sampling import Job, bar, check_named, continues, opened, said
+from ddim.jobs.sampling import Job, check_named, continues, opened, said
 from ddim.jobs.timings import note
 from ddim.system.files import folder, replacing
 from ddim.system.json import write_json
@@ -48,17 +49,17 @@ def evaluate(
     batch_size: int | None = None,
     skip_broken: bool = False,
     name: str = "",
-    progress: bool = False,
+    progress: Progress = False,
     workers=None,
     label: Label | None = None,
-    guidance: float = 1.0,
+    guidance: float | Guidance = 1.0,
 ) -> dict | None:
     """Measure n images of every S and η against real ones, into the folder `out`; called again, it continues.
 
     reference: training images as `--data` names them, or an .npz of statistics; by default those that the model was
     trained on.  held_out: real images for the floor.  features: see `ddim.features.find`; by default the small network
     that fits the images, else inception.  solver: one without noise is for η = 0.  clip: for every cell, by default as
-    in `ddim.sample`; label and guidance likewise.  name: what the report calls the model.
+    in `ddim.sample`; label and guidance likewise.  name: what the report calls the model.  progress: `ddim.jobs.bars`.
     Returns the report as table.json holds it; None in the processes that help. Raises InputError.
     """
     courses, label = checked(model, out, steps, eta, n, spacing, seed, solver), plain(model, label, n, guidance)
@@ -68,14 +69,14 @@ def evaluate(
     source = reference or model.facts.data or ""
     against = reference_of(model, source, features, n, held_out, skip_broken, progress) if main else None
     settings = {"model": model.fingerprint, "precision": model.facts.precision, "seed": seed}
-    settings |= {"clip": said(model, clip), "label": label, "guidance": float(guidance)} | way_of(courses, spacing)
+    settings |= {"clip": said(model, clip), "label": label, "guidance": kept(guidance)} | way_of(courses, spacing)
     with opened(out / "evaluate.json", settings, batch_size, model, workers) as size:
         jobs = {(S, e): job_of(out, n, size, *courses[S], S, e, settings, clip) for S, e in cells}
         shares = {cell: job.share(model, workers) for cell, job in jobs.items()}
         workers.wait_for_everyone()
         warm_up(model, size, main * sum(len(shares[c]) * calls_of(job.solver, job.times) for c, job in jobs.items()))
         total = sum(sum(map(len, shares[cell])) * (len(job.times) - 1) for cell, job in jobs.items())
-        with watched(continues(out)), bar("sampling the grid", total, progress and main) as advance:
+        with watched(continues(out)), bar("sampling the grid", total, main and progress) as advance:
             for cell, job in jobs.items():
                 for indices in shares[cell]:
                     start = time.perf_counter()
@@ -87,7 +88,7 @@ def evaluate(
                 workers.wait_for_everyone()
                 if against:
                     advance(0, f"measuring S = {cell[0]}, {report.name_of(cell[1])}")
-                    cost = {"evaluations": job.solver.evaluations(job.times) * (1 if guidance in (0, 1) else 2)}
+                    cost = {"evaluations": branches_of(guidance, job.solver, job.times, model.abar)}
                     measured.append({"steps": cell[0], "eta": cell[1], **cost, **measure(against, job, model.device)})
                     advance(0, "")
         found = against and record(model, against, measured, n, settings, cells, name)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ddim.diffusion.guidance import Guidance
 from ddim.evaluation import published
 from ddim.system.files import replacing
 
@@ -94,7 +95,7 @@ def label_of(report: dict) -> list[str]:
     if label is None:
         return []
     which = "all classes in turn" if label == "all" else "one class an image" if isinstance(label, list) else label
-    return [f"images of {f'class {which}' if isinstance(which, int) else which}, guidance {guidance:g}"]
+    return [f"images of {f'class {which}' if isinstance(which, int) else which}, guidance {Guidance.of(guidance)}"]
 
 
 def clip_of(said: bool | list) -> str:

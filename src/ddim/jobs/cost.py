@@ -2,13 +2,19 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import repeat
 
 import torch
+from torch import Tensor
 
-from ddim.diffusion.guidance import guided
+from ddim.diffusion.guidance import Guidance, guided
 from ddim.diffusion.model import Model
-from ddim.diffusion.schedule import Time
-from ddim.diffusion.solvers import Solver, find
+from ddim.diffusion.process import Prediction, from_eps
+from ddim.diffusion.sampling import generate
+from ddim.diffusion.schedule import Time, level
+from ddim.diffusion.solvers import Solver, Stochastic, find
+from ddim.diffusion.walk import last, walk
 from ddim.system.messages import warn
 
 TIMED = 1000  # calls of the network, below which none is timed
@@ -18,6 +24,40 @@ LONG = 30 * 60  # seconds, above which a job says what it will take
 def calls_of(solver: str | Solver, times: Sequence[Time]) -> int:
     """Calls of the network in one walk, as far as they can be known."""
     return find(solver).evaluations(times) or len(times) - 1
+
+
+class Asked:
+    """A model that believes in nothing, and notes when it is asked."""
+
+    def __init__(self, abar: Tensor):
+        self.abar, self.times = abar, []
+
+    def __call__(self, x: Tensor, t: Time) -> Prediction:
+        self.times.append(t)
+        return from_eps(x, torch.zeros_like(x), level(self.abar, t))
+
+
+def branches_of(guidance: float | Guidance, solver: str | Solver, times: Sequence[Time], abar: Tensor) -> int:
+    """Evaluations of the network for an image in one walk, where guidance counts twice when it asks both branches."""
+    guidance, solver = Guidance.of(guidance), find(solver)
+    if guidance.interval is None:
+        return calls_of(solver, times) * (1 + bool(guidance.doubles(0)))
+    if isinstance(solver, Stochastic):
+        solver = replace(solver, noise=repeat(torch.zeros(())))
+    asked = Asked(abar)
+    last(walk(asked, torch.zeros(1, 1, 1, 1), times, solver))
+    return sum(1 + bool(guidance.doubles(t)) for t in asked.times)
+
+
+@torch.no_grad()
+def seconds_of_ddpm(model: Model, n: int, measured: int = 5) -> float:
+    """About the seconds in which DDPM makes n images in all T steps: `measured` of these are taken, after a first."""
+    times = range(model.T, max(model.T - measured - 2, -1), -1)
+    moments = generate(model, range(n), list(times), eta=1.0, label=0 if model.classes else None)
+    next(moments)
+    begun = time.perf_counter()
+    last(moments).x.sum().item()  # a GPU is waited for
+    return (time.perf_counter() - begun) / (len(times) - 2) * model.T
 
 
 @torch.no_grad()

@@ -7,19 +7,21 @@ from pathlib import Path
 import torch
 
 from ddim.diffusion.course import course, is_tuned
-from ddim.diffusion.guidance import Label, guided, labels_of, plain
+from ddim.diffusion.guidance import Guidance, Label, guided, kept, labels_of, plain
 from ddim.diffusion.latents import check_pair_grid, decoding, encoding, latents_of
 from ddim.diffusion.model import Denoiser, Model
 from ddim.diffusion.sampling import chunks, default_batch_size
 from ddim.diffusion.schedule import Time, grid
-from ddim.diffusion.solvers import Exact, Implicit, Solver, find
+from ddim.diffusion.solvers import Adaptive, Exact, Implicit, Solver, find
 from ddim.errors import InputError
 from ddim.images.pixels import to_uint8
 from ddim.images.selection import Selection
+from ddim.jobs.adaptive_steps import keep, summary
+from ddim.jobs.bars import bar
 from ddim.jobs.cost import calls_of, foretell
 from ddim.jobs.image_files import clean_of
 from ddim.jobs.latent_files import LatentFile, writing
-from ddim.jobs.sampling import SHEET, bar, sheet_beside
+from ddim.jobs.sampling import SHEET, sheet_beside
 from ddim.plots import sheets
 from ddim.system.files import folder, held
 
@@ -34,6 +36,7 @@ class Encoded:
     mean: float
     deviation: float
     residual: float
+    adaptive: str | None = None  # what an adaptive solver took
 
 
 def data_course(
@@ -46,7 +49,7 @@ def data_course(
     return path, how
 
 
-def guide_of(model: Model, label: Label | None, guidance: float, n: int) -> Callable[[range], Denoiser]:
+def guide_of(model: Model, label: Label | None, guidance: float | Guidance, n: int) -> Callable[[range], Denoiser]:
     """What makes the model of a batch of n numbered images, given their classes. Raises InputError."""
     labels = None if label is None else labels_of(model, label, n)  # (n,)
     guided(model, labels, guidance)
@@ -71,7 +74,7 @@ def encode_files(
     skip_broken: bool = False,
     progress: bool = False,
     label: Label | None = None,
-    guidance: float = 1.0,
+    guidance: float | Guidance = 1.0,
 ) -> Encoded:
     """Encode images (files, folders, .parquet files, Hub ids) into the safetensors file `out`; see `ddim.encode`.
 
@@ -88,8 +91,11 @@ def encode_files(
     guide = guide_of(model, label, guidance, len(chosen))
     names = [chosen.name(i) for i in range(len(chosen))]
     about = {"model": model.fingerprint, "solver": solver.name, "times": path, "names": names}
-    about |= {} if label is None else {"label": label, "guidance": guidance}
+    about |= {} if label is None else {"label": label, "guidance": kept(guidance)}
     tensors = ("z", "before") if isinstance(solver, Exact) else ("z",)
+    beside = out.with_suffix(".evaluations.jsonl")
+    if isinstance(solver, Adaptive):
+        beside.unlink(missing_ok=True)
     residual, total, squares, count = 0.0, 0.0, 0.0, 0
     foretell(model, len(batches[0]), len(batches) * calls_of(solver, path[::-1]))
     with (
@@ -100,6 +106,7 @@ def encode_files(
             x = chosen.batch(indices).to(model.device)  # (B, C, H, W)
             for moment in encoding(guide(indices), x, path, solver):
                 advance()
+            keep(beside, indices, moment.state)
             latents = latents_of(moment, x)
             append(*(latents if isinstance(latents, tuple) else (latents,)))
             if isinstance(solver, Implicit):
@@ -107,7 +114,9 @@ def encode_files(
             z = moment.x.to(x.dtype).cpu().double()
             total, squares, count = total + z.sum().item(), squares + z.square().sum().item(), count + z.numel()
     mean = total / count
-    return Encoded(out, len(chosen), mean, max(squares / count - mean**2, 0) ** 0.5, residual)
+    return Encoded(
+        out, len(chosen), mean, max(squares / count - mean**2, 0) ** 0.5, residual, summary(beside, len(chosen))
+    )
 
 
 @dataclass(frozen=True)
@@ -133,7 +142,7 @@ def decode_files(
     batch_size: int | None = None,
     progress: bool = False,
     label: Label | None = None,
-    guidance: float | None = None,
+    guidance: float | Guidance | None = None,
 ) -> Decoded:
     """Decode a file of latents into PNG files in the folder `out`; the sheet of the first 64 lies beside it.
 

@@ -69,7 +69,7 @@ def main(args: Sequence[str]) -> None:
         model, out, reference=o.reference, held_out=o.held_out, steps=o.steps, eta=o.eta, n=o.n, features=o.features,
         spacing=o.spacing, seed=o.seed, clip=o.clipping.value(), solver=o.solver + "+afs" * o.afs,
         batch_size=o.machine.batch_size, skip_broken=o.skip_broken, name=o.model, progress=True, workers=workers,
-        label=o.classes.label, guidance=o.classes.guidance,
+        label=o.classes.label, guidance=o.classes.value(),
     )  # fmt: skip
     if found:
         show(found)

@@ -47,6 +47,6 @@ def main(args: Args[str]) -> None:
     model, g = load_model(o.model, o.machine), o.grid
     made = diffusion_sequence(
         model, o.out, o.n, o.frames, g.steps, g.spacing, g.times, o.seed, o.clipping.value(), o.solver, o.format,
-        o.machine.batch_size, True, o.classes.label, o.classes.guidance,
+        o.machine.batch_size, True, o.classes.label, o.classes.value(),
     )  # fmt: skip
     say(f"x_t above the predicted x0: {made.figure}", f"animation: {made.animation}")

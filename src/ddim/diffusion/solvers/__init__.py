@@ -6,6 +6,7 @@ for is in `docs/solvers.md`.
 
 from dataclasses import replace
 
+from ddim.diffusion.solvers.adaptive import ADAPTIVE, Adaptive, adaptive
 from ddim.diffusion.solvers.analytic import AnalyticalFirst, afs
 from ddim.diffusion.solvers.contract import Multistep, Solver, multistep
 from ddim.diffusion.solvers.corrector import UniPC
@@ -18,8 +19,8 @@ from ddim.diffusion.solvers.tuned import TUNED, Tuned, Tuning, clip_with, of_mod
 from ddim.errors import InputError, choose
 
 __all__ = [
-    "BDIA", "DPM2S", "OBELM", "SDE", "SOLVERS", "TUNED", "VARIANCES", "AnalyticalFirst", "EulerT", "Exact", "Heun",
-    "Implicit", "Multistep", "Pair", "Solver", "Stochastic", "Tuned", "Tuning", "UniPC", "ab2", "ab3", "afs",
+    "BDIA", "DPM2S", "OBELM", "SDE", "SOLVERS", "TUNED", "VARIANCES", "Adaptive", "AnalyticalFirst", "EulerT", "Exact",
+    "Heun", "Implicit", "Multistep", "Pair", "Solver", "Stochastic", "Tuned", "Tuning", "UniPC", "ab2", "ab3", "afs",
     "check_eta", "check_variance", "clip_with", "ddim", "dpm2m", "dpm3m", "find", "ipndm", "multistep", "noise_of",
     "of_model", "tuned", "with_noise",
 ]  # fmt: skip
@@ -28,7 +29,7 @@ SOLVERS: dict[str, Solver] = {
     solver.name: solver
     for solver in (
         *(ddim, ab2, ab3, ipndm, dpm2m, dpm3m, UniPC(), UniPC("unipc3", order=4, predictions=3)),
-        *(Heun(), DPM2S(), EulerT(), SDE, Implicit(), BDIA(), OBELM()),
+        *(Heun(), DPM2S(), EulerT(), SDE, Implicit(), BDIA(), OBELM(), Adaptive()),
     )
 }
 SOLVERS["unipc2"] = SOLVERS["unipc"]  # another name of the same
@@ -40,6 +41,8 @@ def find(solver: str | Solver) -> Solver:
         if solver.removesuffix("+afs") == TUNED:
             why = "takes no +afs" if solver != TUNED else "is a model's own and samples only"
             raise InputError(f"solver {TUNED} {why}: choose one of {', '.join(SOLVERS)}")
+        if solver.startswith(f"{ADAPTIVE}-"):
+            return adaptive(solver)
         name, plus, _ = solver.partition("+afs") if solver.endswith("+afs") else (solver, "", "")
         return afs(choose("solver", name, SOLVERS)) if plus else choose("solver", name, SOLVERS)
     if not isinstance(solver, Solver):

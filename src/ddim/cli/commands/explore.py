@@ -1,0 +1,55 @@
+"""ddim explore: choose an image, see its neighbours in the latent space, and so on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ddim.cli.models import load_model
+from ddim.cli.options import Machine, ModelName, SampleGrid, SolverName, parse
+from ddim.errors import InputError
+from ddim.system.messages import say
+
+EXAMPLES = (
+    "ddim explore digits                                  # a sheet of nine",
+    "ddim explore digits --choices 4 2 --distance 0.4 0.2 # the neighbours of its image 4, then of number 2 of those",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explore:
+    """Each choice leads to the neighbours of an image, itself first. Add choices to go on; leave the last out to go
+    back.
+    """
+
+    model: ModelName
+    """A bundled name, a run or model folder, or a Hub id."""
+    choices: tuple[int, ...] = ()
+    """Numbers of images, from 0, each of the sheet that those before it lead to."""
+    distance: tuple[float, ...] = (0.3,)
+    """How far neighbours are, from 0 to 1, which is anywhere: one for all choices, or one a choice."""
+    n: int = 9
+    """How many images a sheet has."""
+    seed: int = 0
+    """Seed of the first sheet; each choice takes the next one."""
+    grid: SampleGrid = SampleGrid()
+    solver: SolverName | None = None
+    """How each step is taken; by default as in ddim sample."""
+    out: Path = Path("explore")
+    """Folder to write. The sheet lies beside it."""
+    machine: Machine = Machine()
+
+
+def main(args: Sequence[str]) -> None:
+    o = parse(Explore, "explore", args)
+    if len(o.distance) not in (1, len(o.choices)):
+        raise InputError(f"{len(o.distance)} of --distance for {len(o.choices)} --choices: give one, or one a choice")
+    if o.grid.times is not None:
+        raise InputError("ddim explore takes --steps and --spacing: leave out --times")
+    from ddim.jobs.exploring import explore_files
+
+    distance = o.distance[0] if len(o.distance) == 1 else o.distance
+    made = explore_files(
+        load_model(o.model, o.machine), o.out, o.choices, distance, o.n, o.seed, o.grid.steps, o.solver,
+        o.grid.spacing, o.machine.batch_size, True,
+    )  # fmt: skip
+    say(f"{o.n} images: {made.images}", f"their sheet: {made.sheet}")

@@ -1,0 +1,65 @@
+"""Options that `inpaint`, `restore` and `vary` share."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import arg
+
+from ddim.cli.checks import check_number
+from ddim.cli.models import load_model
+from ddim.cli.options import Eta, Grid, Machine
+from ddim.errors import InputError
+from ddim.system.messages import say
+
+MaskFile = Annotated[Path | None, arg(metavar="FILE")]
+GRADIENTS = ("pigdm", "dps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """How what is known leads the way."""
+
+    method: Literal["projection", "pigdm", "dps"] = "projection"
+    """projection puts what is known into each predicted image (DDNM; RePaint with --resample). pigdm and dps follow
+    gradients through the network: two to four times the time, in fp32."""
+    resample: int = 1
+    """With projection: take each step so often, with noise between, so that what is made anew and what is known agree.
+    It takes so many times as long."""
+    scale: float = 1.0
+    """Of the gradient of dps: more holds it closer to what is known."""
+    noise: float = 0.0
+    """Deviation of the noise in what is known, on [-1, 1]. Without noise, what is known returns exactly."""
+    grid: Grid = Grid(steps=100)
+    eta: Eta = 1.0
+    """Noise in each step: 0 is DDIM, 1 is DDPM."""
+    answers: int = 1
+    """Answers for each image, each from its own noise."""
+    seed: int = 0
+    """Seed of all noise: answer j of image i is the same whatever the batch size."""
+
+    def check(self) -> None:
+        """Raise InputError where a number is none that could be, before torch is loaded."""
+        for name, low, high in (("resample", 1, 1000), ("answers", 1, 10**6), ("noise", 0, 100)):
+            check_number(f"--{name}", getattr(self, name), low, high)
+        if not self.scale > 0:
+            raise InputError(f"--scale must be above 0; got {self.scale:g}")
+
+
+def load_for(name: str, machine: Machine, method: str, workers):
+    """The model, prepared; in fp32 for a method of gradients. Raises InputError for another precision there."""
+    if method in GRADIENTS:
+        if machine.precision not in ("auto", "fp32"):
+            raise InputError(f"method {method} needs gradients through the network: leave out --precision")
+        machine = Machine(batch_size=machine.batch_size, device=machine.device, precision="fp32")
+    return load_model(name, machine, workers.device, workers.is_main_process)
+
+
+def tell(found, degrade: bool) -> None:
+    """What a restoration wrote, and how near it came."""
+    job = found.job
+    say(f"{job.n} images, {job.answers} answer(s) each: {job.images}", f"sheet of the first {job.shown}: {job.sheet}")
+    if degrade:
+        more = f", of their mean {found.psnr_of_mean:.2f}; two answers differ by {found.diversity:.3f} (rms)"
+        say(f"PSNR of an answer {found.psnr:.2f} dB{more if job.answers > 1 else ''}")
+        say(f"largest difference of what is known: {found.known:.2g}, on [-1, 1] and 8 bits")
