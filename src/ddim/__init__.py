@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.errors import InputError
     from ddim.evaluation import features, metrics
     from ddim.evaluation.fid_grid import evaluate
+    from ddim.evaluation.latent_law import latents_law
     from ddim.evaluation.likelihood_table import measure_likelihood
     from ddim.evaluation.reconstruction import reconstruct
     from ddim.evaluation.reproduction import reproduce
@@ -84,6 +85,7 @@ _HOMES = {
     "metrics": "evaluation.metrics",
     "features": "evaluation.features",
     "evaluate": "evaluation.fid_grid",
+    "latents_law": "evaluation.latent_law",
     "measure_likelihood": "evaluation.likelihood_table",
     "reconstruct": "evaluation.reconstruction",
     "reproduce": "evaluation.reproduction",
