@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim import plots
     from ddim.checkpoints.loading import load
     from ddim.checkpoints.saving import save
-    from ddim.diffusion import noise, operators, process, schedule
+    from ddim.diffusion import directions, noise, operators, process, schedule
     from ddim.diffusion.clipping import Clip
     from ddim.diffusion.facts import Facts
     from ddim.diffusion.guidance import Guidance, guided
@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.evaluation.step_consistency import consistency
     from ddim.evaluation.tuning import tune
     from ddim.images.summary import summarise
+    from ddim.jobs.exploring import explore
     from ddim.jobs.latent_figures import diffusion_sequence, interpolation_figure
     from ddim.jobs.latent_jobs import decode_files, encode_files
     from ddim.jobs.picking import picked
@@ -48,6 +49,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
 _HOMES = {
     "load": "checkpoints.loading",
     "save": "checkpoints.saving",
+    "directions": "diffusion.directions",
     "noise": "diffusion.noise",
     "operators": "diffusion.operators",
     "process": "diffusion.process",
@@ -89,6 +91,7 @@ _HOMES = {
     "sample_files": "jobs.sampling",
     "restore_files": "jobs.restoring",
     "vary_files": "jobs.varying",
+    "explore": "jobs.exploring",
     "encode_files": "jobs.latent_jobs",
     "decode_files": "jobs.latent_jobs",
     "interpolation_figure": "jobs.latent_figures",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ddim.lazy import exports
 
 if TYPE_CHECKING:
+    from ddim.jobs.exploring import explore
     from ddim.jobs.latent_figures import diffusion_sequence, interpolation_figure
     from ddim.jobs.latent_jobs import decode_files, encode_files
     from ddim.jobs.picking import picked
@@ -17,6 +18,7 @@ _HOMES = {
     "interpolation_figure": "latent_figures",
     "decode_files": "latent_jobs",
     "encode_files": "latent_jobs",
+    "explore": "exploring",
     "picked": "picking",
     "restore_files": "restoring",
     "sample_files": "sampling",
