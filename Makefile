@@ -2,10 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow fuzz check bench clean
+.PHONY: demo studio test test-slow fuzz check bench clean
 
 demo: .venv/ready
 	$(BIN)/ddim demo
+
+# The page in the browser, at http://127.0.0.1:7860; STUDIO="runs/pets --port 8000" opens another model.
+studio: .venv/ready-studio
+	$(BIN)/ddim studio $(STUDIO)
 
 test: .venv/ready-test
 	$(BIN)/python -m pytest -n 2
@@ -35,6 +39,10 @@ clean:
 
 .venv/ready: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/ready-studio: .venv/ready
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[studio]"
 	touch $@
 
 .venv/ready-test: .venv/ready

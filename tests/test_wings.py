@@ -14,7 +14,7 @@ SOURCE = Path(ddim.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 # In import order: what is in one imports only from those before it, or from itself.
 WINGS = ["errors", "lazy", "system", "diffusion", "networks", "images", "plots", "checkpoints", "jobs", "evaluation"]
-WINGS += ["training", "cli"]
+WINGS += ["training", "studio", "cli"]
 FACE = ("__init__", "__main__")  # of the whole package; they name what they import from everywhere
 
 

@@ -11,15 +11,17 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table below
     from ddim import images as data
-    from ddim import plots
+    from ddim import plots, studio
     from ddim.checkpoints.loading import load
     from ddim.checkpoints.saving import save
     from ddim.diffusion import directions, noise, operators, process, schedule
     from ddim.diffusion.clipping import Clip
+    from ddim.diffusion.exploring import explore
     from ddim.diffusion.facts import Facts
     from ddim.diffusion.guidance import Guidance, guided
     from ddim.diffusion.interpolation import interpolate, interpolate_ddpm, slerp, slerp_grid
     from ddim.diffusion.latents import decode, encode
+    from ddim.diffusion.likelihood import likelihood
     from ddim.diffusion.model import Model
     from ddim.diffusion.process import Prediction
     from ddim.diffusion.restoration import inpaint, restore
@@ -31,12 +33,14 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.errors import InputError
     from ddim.evaluation import features, metrics
     from ddim.evaluation.fid_grid import evaluate
+    from ddim.evaluation.likelihood_table import measure_likelihood
     from ddim.evaluation.reconstruction import reconstruct
     from ddim.evaluation.reproduction import reproduce
     from ddim.evaluation.step_consistency import consistency
     from ddim.evaluation.tuning import tune
     from ddim.images.summary import summarise
-    from ddim.jobs.exploring import explore
+    from ddim.jobs.directions import directions_figure
+    from ddim.jobs.exploring import explore_files
     from ddim.jobs.latent_figures import diffusion_sequence, interpolation_figure
     from ddim.jobs.latent_jobs import decode_files, encode_files
     from ddim.jobs.picking import picked
@@ -64,6 +68,8 @@ _HOMES = {
     "slerp_grid": "diffusion.interpolation",
     "decode": "diffusion.latents",
     "encode": "diffusion.latents",
+    "likelihood": "diffusion.likelihood",
+    "explore": "diffusion.exploring",
     "Facts": "diffusion.facts",
     "Model": "diffusion.model",
     "Prediction": "diffusion.process",
@@ -80,6 +86,7 @@ _HOMES = {
     "metrics": "evaluation.metrics",
     "features": "evaluation.features",
     "evaluate": "evaluation.fid_grid",
+    "measure_likelihood": "evaluation.likelihood_table",
     "reconstruct": "evaluation.reconstruction",
     "reproduce": "evaluation.reproduction",
     "consistency": "evaluation.step_consistency",
@@ -91,12 +98,14 @@ _HOMES = {
     "sample_files": "jobs.sampling",
     "restore_files": "jobs.restoring",
     "vary_files": "jobs.varying",
-    "explore": "jobs.exploring",
+    "directions_figure": "jobs.directions",
     "encode_files": "jobs.latent_jobs",
     "decode_files": "jobs.latent_jobs",
+    "explore_files": "jobs.exploring",
     "interpolation_figure": "jobs.latent_figures",
     "diffusion_sequence": "jobs.latent_figures",
     "train": "training.trainer",
+    "studio": "studio",
     "InputError": "errors",
     "prepare": "networks.acceleration.prepare",
 }

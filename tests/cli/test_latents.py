@@ -215,6 +215,16 @@ def test_interpolate_over_four_seeds_is_a_grid(run, here):
         assert moving.n_frames == 4
 
 
+def test_numbers_are_images_of_a_seed_as_sampling_counts_them(run, here, capsys):
+    """The ends are the images 3 and 1 of seed 5."""
+    run("interpolate", "model", "--seeds", 5, 5, "--numbers", 3, 1, "--frames", 3, "--steps", 4, "--no-clip")
+    images = ddim.sample(ddim.load("model"), n=4, seed=5, steps=4, solver="ddim", clip=False)
+    made = cells(here / "interpolate/interpolate.png", 0, 3, 4)
+    assert (made[[0, -1]].int() - data.to_uint8(images[[3, 1]]).int()).abs().max() <= 1
+    assert cli.main(["interpolate", "model", "--seeds", "0", "1", "--numbers", "2"]) == 2
+    assert "an image of each of the 2 seeds; got 1" in capsys.readouterr().err
+
+
 def test_interpolate_between_real_pictures(run, here):
     """With exact inversion the frames at the ends are the pictures."""
     ends = ("pictures/0.png", "pictures/1.png")

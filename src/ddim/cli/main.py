@@ -16,6 +16,7 @@ GROUPS = {
         "demo": "Train on handwritten digits for two minutes, then sample them with DDPM and DDIM.",
         "data": "Show what a set of images holds, before training on it.",
         "train": "Train a model on your images, with one of the paper's presets.",
+        "studio": "Open a page in the browser to do all of this by hand.",
     },
     "sample": {
         "sample": "Sample images from a model.",
@@ -23,6 +24,7 @@ GROUPS = {
     },
     "latent space": {
         "interpolate": "Walk between images in the latent space, or the DDPM way.",
+        "explore": "Choose an image, see its neighbours in the latent space, and go on.",
         "encode": "Turn images into latents.",
         "decode": "Turn latents back into images.",
     },
@@ -30,11 +32,12 @@ GROUPS = {
         "inpaint": "Make a part of images anew.",
         "restore": "Make images of small, grey or blurred ones.",
         "vary": "Make images like an image, or give it another class.",
-        "explore": "Draw images along the directions of a model: principal components, or from class to class.",
+        "directions": "Draw images along the directions of a model: principal components, or from class to class.",
     },
     "measure": {
         "evaluate": "Measure FID, KID, precision, recall and time over steps and η, as the paper's table 1.",
         "reconstruct": "Encode and decode images, and measure what is lost: the paper's table 2.",
+        "likelihood": "Measure the bits per dimension of images, by the variational bound or along the ODE.",
         "consistency": "Compare the images that different numbers of steps make of the same noise.",
         "reproduce": "Write the paper's tables 1 and 2 and figures 3 to 6, for a model.",
     },

@@ -17,9 +17,10 @@ from ddim.errors import InputError, check_whole, listed
 from ddim.evaluation import report
 from ddim.evaluation.reference import Reference, measure, neighbours_figure
 from ddim.evaluation.reference import reference as reference_of
+from ddim.jobs.bars import Progress, bar
 from ddim.jobs.cost import branches_of, calls_of, warm_up
 from ddim.jobs.image_files import Shards
-from ddim.jobs.sampling import Job, bar, check_named, continues, opened, said
+from ddim.jobs.sampling import Job, check_named, continues, opened, said
 from ddim.jobs.timings import note
 from ddim.system.files import folder, replacing
 from ddim.system.json import write_json
@@ -48,7 +49,7 @@ def evaluate(
     batch_size: int | None = None,
     skip_broken: bool = False,
     name: str = "",
-    progress: bool = False,
+    progress: Progress = False,
     workers=None,
     label: Label | None = None,
     guidance: float | Guidance = 1.0,
@@ -58,7 +59,7 @@ def evaluate(
     reference: training images as `--data` names them, or an .npz of statistics; by default those that the model was
     trained on.  held_out: real images for the floor.  features: see `ddim.features.find`; by default the small network
     that fits the images, else inception.  solver: one without noise is for η = 0.  clip: for every cell, by default as
-    in `ddim.sample`; label and guidance likewise.  name: what the report calls the model.
+    in `ddim.sample`; label and guidance likewise.  name: what the report calls the model.  progress: `ddim.jobs.bars`.
     Returns the report as table.json holds it; None in the processes that help. Raises InputError.
     """
     courses, label = checked(model, out, steps, eta, n, spacing, seed, solver), plain(model, label, n, guidance)
@@ -75,7 +76,7 @@ def evaluate(
         workers.wait_for_everyone()
         warm_up(model, size, main * sum(len(shares[c]) * calls_of(job.solver, job.times) for c, job in jobs.items()))
         total = sum(sum(map(len, shares[cell])) * (len(job.times) - 1) for cell, job in jobs.items())
-        with watched(continues(out)), bar("sampling the grid", total, progress and main) as advance:
+        with watched(continues(out)), bar("sampling the grid", total, main and progress) as advance:
             for cell, job in jobs.items():
                 for indices in shares[cell]:
                     start = time.perf_counter()

@@ -12,8 +12,8 @@ from ddim.diffusion.solvers import Exact, Implicit, Solver, find
 from ddim.errors import check_whole, listed
 from ddim.evaluation.published import RECONSTRUCTION, data_set
 from ddim.images.selection import Selection
+from ddim.jobs.bars import bar
 from ddim.jobs.latent_jobs import batches_of
-from ddim.jobs.sampling import bar
 from ddim.plots import sheets
 from ddim.system.files import folder
 from ddim.system.json import write_json

@@ -15,7 +15,8 @@ from ddim.evaluation.published import data_set
 from ddim.images.cache import load
 from ddim.images.image_set import ImageSet
 from ddim.images.sources import find
-from ddim.jobs.sampling import Job, bar
+from ddim.jobs.bars import Progress, bar
+from ddim.jobs.sampling import Job
 from ddim.jobs.timings import seconds_an_image
 from ddim.plots import sheets
 from ddim.system.json import read_json, write_json
@@ -55,7 +56,7 @@ def reference(
     n: int = 50_000,
     held_out: str = "",
     skip_broken: bool = False,
-    progress: bool = False,
+    progress: Progress = False,
 ) -> Reference:
     """Measure real images, once: their statistics are kept in the cache folder.
 
@@ -94,7 +95,7 @@ def reference(
     return Reference(source, chosen, known, floor, images if isinstance(images, Tensor) else None, name)
 
 
-def statistics_of(images: Tensor | ImageSet, network: features.Features, progress: bool) -> metrics.Statistics:
+def statistics_of(images: Tensor | ImageSet, network: features.Features, progress: Progress) -> metrics.Statistics:
     """Statistics of real images, kept in the cache folder."""
     with bar("features", len(images), progress) as advance:
         return metrics.statistics(network, images, cache_folder(), advance=advance)

@@ -14,8 +14,8 @@ from ddim.evaluation import published, report
 from ddim.evaluation.fid_grid import STEPS, evaluate
 from ddim.evaluation.reconstruction import reconstruct
 from ddim.evaluation.step_consistency import consistency
+from ddim.jobs.bars import bar
 from ddim.jobs.latent_figures import interpolation_figure
-from ddim.jobs.sampling import bar
 from ddim.plots import sheets
 from ddim.system.files import replacing
 from ddim.system.processes import processes

@@ -12,8 +12,8 @@ from ddim.diffusion.noise import normal
 from ddim.diffusion.sampling import generate
 from ddim.diffusion.solvers import Solver
 from ddim.errors import InputError, check_whole, listed
+from ddim.jobs.bars import bar
 from ddim.jobs.latent_jobs import batches_of
-from ddim.jobs.sampling import bar
 from ddim.plots import sheets
 from ddim.system.files import folder
 from ddim.system.json import write_json

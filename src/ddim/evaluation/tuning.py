@@ -18,7 +18,7 @@ from ddim.diffusion.solvers.tuned import BASES, MEMORY, Tuned, Tuning
 from ddim.errors import InputError, check_whole, listed
 from ddim.evaluation.descent import Pairs, apart, descend
 from ddim.evaluation.encoder_distance import distance_for
-from ddim.jobs.sampling import bar
+from ddim.jobs.bars import bar
 from ddim.plots.curves import tuning_curves
 from ddim.system.files import folder, writable
 from ddim.system.messages import warn

@@ -57,9 +57,13 @@ class Selection(ImageSet):
         k = bisect_right(self.ends, i)
         return self.parts[k], i - (self.ends[k - 1] if k else 0)
 
-    def open(self, i: int) -> Image.Image:
+    def opened(self, i: int) -> Image.Image:
+        """Image i as it is, but for what its source crops away."""
         part, j = self._locate(i)
-        image = part.open(j).crop(part.crop) if part.crop else part.open(j)
+        return part.open(j).crop(part.crop) if part.crop else part.open(j)
+
+    def open(self, i: int) -> Image.Image:
+        image = self.opened(i)
         width, height = image.size
         if (width, height) != (self.size, self.size):
             self._say(f"{self.name(i)} is {width}×{height}", f"cropped and resized to {self.size}×{self.size}")

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from ddim.lazy import exports
 
 if TYPE_CHECKING:
-    from ddim.jobs.exploring import explore
+    from ddim.jobs.directions import directions_figure
+    from ddim.jobs.exploring import explore_files
     from ddim.jobs.latent_figures import diffusion_sequence, interpolation_figure
     from ddim.jobs.latent_jobs import decode_files, encode_files
     from ddim.jobs.picking import picked
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "diffusion_sequence": "latent_figures",
+    "explore_files": "exploring",
     "interpolation_figure": "latent_figures",
     "decode_files": "latent_jobs",
     "encode_files": "latent_jobs",
-    "explore": "exploring",
+    "directions_figure": "directions",
     "picked": "picking",
     "restore_files": "restoring",
     "sample_files": "sampling",

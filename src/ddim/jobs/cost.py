@@ -11,6 +11,7 @@ from torch import Tensor
 from ddim.diffusion.guidance import Guidance, guided
 from ddim.diffusion.model import Model
 from ddim.diffusion.process import Prediction, from_eps
+from ddim.diffusion.sampling import generate
 from ddim.diffusion.schedule import Time, level
 from ddim.diffusion.solvers import Solver, Stochastic, find
 from ddim.diffusion.walk import last, walk
@@ -46,6 +47,17 @@ def branches_of(guidance: float | Guidance, solver: str | Solver, times: Sequenc
     asked = Asked(abar)
     last(walk(asked, torch.zeros(1, 1, 1, 1), times, solver))
     return sum(1 + bool(guidance.doubles(t)) for t in asked.times)
+
+
+@torch.no_grad()
+def seconds_of_ddpm(model: Model, n: int, measured: int = 5) -> float:
+    """About the seconds in which DDPM makes n images in all T steps: `measured` of these are taken, after a first."""
+    times = range(model.T, max(model.T - measured - 2, -1), -1)
+    moments = generate(model, range(n), list(times), eta=1.0, label=0 if model.classes else None)
+    next(moments)
+    begun = time.perf_counter()
+    last(moments).x.sum().item()  # a GPU is waited for
+    return (time.perf_counter() - begun) / (len(times) - 2) * model.T
 
 
 @torch.no_grad()

@@ -15,9 +15,10 @@ from ddim.diffusion.walk import Moment
 from ddim.errors import InputError
 from ddim.images.pixels import to_float, to_uint8
 from ddim.images.selection import Selection
+from ddim.jobs.bars import bar
 from ddim.jobs.cost import foretell
 from ddim.jobs.image_files import Pngs
-from ddim.jobs.sampling import bar, continues, opened, share_of, sheet_beside
+from ddim.jobs.sampling import continues, opened, share_of, sheet_beside
 from ddim.plots import sheets
 from ddim.system.processes import processes, watched
 

@@ -5,22 +5,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ddim.diffusion.clipping import Clip, clipping
 from ddim.diffusion.guidance import Guidance, guided
 from ddim.diffusion.interpolation import ddpm_path, faded, path_between
 from ddim.diffusion.latents import Latents, decoding, encoding, latents_of, parts_of
-from ddim.diffusion.model import Model, levels
+from ddim.diffusion.model import Denoiser, Model, levels
 from ddim.diffusion.noise import normal
 from ddim.diffusion.sampling import generate
 from ddim.diffusion.schedule import Time
 from ddim.diffusion.solvers import Implicit, Solver, find
 from ddim.diffusion.walk import Moment, last
-from ddim.errors import InputError
+from ddim.errors import InputError, check_whole
 from ddim.images.selection import Selection
+from ddim.jobs.bars import bar
 from ddim.jobs.latent_jobs import batches_of, data_course
-from ddim.jobs.sampling import bar
 from ddim.plots import animations, sheets
 from ddim.system.files import folder
 
@@ -70,7 +71,7 @@ def diffusion_sequence(
             for i, moment in enumerate(generate(model, indices, path, seed=seed, clip=clip, solver=solver)):
                 # The walk shows x after a step, beside the prediction made before it: x_t is read from the latter.
                 if i in states:
-                    x0, eps, level = moment.prediction
+                    x0, eps, level = moment.prediction[:3]
                     states[i].append(torch.stack([level.sqrt() * x0 + (1 - level).sqrt() * eps, x0]).cpu())
                 advance()
             states[S].append(torch.stack([moment.x, moment.x]).cpu())
@@ -109,10 +110,12 @@ def interpolation_figure(
     progress: bool = False,
     label: int | str | None = None,
     guidance: float | Guidance = 1.0,
+    numbers: Sequence[int] = (),
 ) -> Figure:
     """Draw the path between two images or seeds, or the sheet between four, as figure and animation in `out`.
 
     images: files, encoded first; without them the seeds are used.  frames: along each way.
+    numbers: which image of each seed, as `ddim.sample` counts them; by default number 0.
     solver: by default `exact` between images, whose ends come back, else `ddim`.
     spacing: by default quadratic between images, which gives latents the norm of noise, else linear.
     ddpm: the DDPM way between two ends, one row for each time of `mix_at`, with the noise of `seed`.
@@ -124,9 +127,10 @@ def interpolation_figure(
     chosen = Selection(images, model.shape) if images else None
     mixed = tuple(mix_at) or tuple(max(1, T * k // 8) for k in (1, 2, 4, 6, 8))
     check_ends(len(chosen) if chosen else len(seeds), frames, ddpm, mix_at, mixed, T)
+    noises = of_seeds(model, seeds, numbers).to(model.device)  # (2 or 4, C, H, W)
     out = folder(Path(out))
     ends = chosen.batch(range(len(chosen))).to(model.device) if chosen else None
-    z = torch.cat([normal(s, [0], model.shape) for s in seeds]).to(model.device)  # (2 or 4, C, H, W)
+    z: Latents = noises
     if chosen and not ddpm:
         z = latents_of(last(encoding(model, ends, path, solver)), ends)
         clip = False
@@ -149,8 +153,24 @@ def interpolation_figure(
     return drawn(model, rows, labels, ends if chosen else None, out, format)
 
 
+def of_seeds(model: Denoiser, seeds: Sequence[int], numbers: Sequence[int] = ()) -> Tensor:
+    """The latents (N, C, H, W) of one image of each seed, number 0 unless `numbers` says which. Raises InputError."""
+    if numbers and len(numbers) != len(seeds):
+        raise InputError(f"numbers name an image of each of the {len(seeds)} seeds; got {len(numbers)}")
+    for number in numbers:
+        check_whole("the number of an image", number, 0)
+    return torch.cat([normal(s, [k], model.shape) for s, k in zip(seeds, numbers or [0] * len(seeds), strict=True)])
+
+
 def drawn(model: Model, rows: list[Tensor], labels: list[str], ends: Tensor | None, out: Path, format: str) -> Figure:
     """The figure and the animation of rows of images. ends: the real images, to stand at either side."""
+    figure = sheets.save(sheet_between(model, rows, labels, ends), out / "interpolate.png")
+    stills = stills_between(model, rows, labels)
+    return Figure(figure, animations.animation(stills, out / f"interpolate.{format}", back=True))
+
+
+def sheet_between(model: Model, rows: list[Tensor], labels: list[str], ends: Tensor | None) -> Image.Image:
+    """Rows of images (F, C, H, W) as one, with the real ones at either side."""
     frames = len(rows[0])
     sheet, heads = rows, []
     if ends is not None:  # the images themselves, at either side of what the model makes of them
@@ -159,10 +179,13 @@ def drawn(model: Model, rows: list[Tensor], labels: list[str], ends: Tensor | No
             sides = [ends[:2].cpu(), *[torch.ones(2, *model.shape)] * (len(rows) - 2), ends[2:].cpu()]
         sheet = [torch.cat([side[:1], row, side[1:]]) for row, side in zip(rows, sides, strict=True)]
         heads = ["real", *[""] * frames, "real"]
-    figure = sheets.save(sheets.rows(sheet, labels, heads=heads), out / "interpolate.png")
+    return sheets.rows(sheet, labels, heads=heads)
+
+
+def stills_between(model: Model, rows: list[Tensor], labels: list[str]) -> list[Image.Image]:
+    """The columns of rows of images, each as one image of an animation."""
     scale = sheets.enlargement(max(model.shape[1:]), 128)
-    stills = [sheets.rows([row[k : k + 1] for row in rows], labels, scale) for k in range(frames)]
-    return Figure(figure, animations.animation(stills, out / f"interpolate.{format}", back=True))
+    return [sheets.rows([row[k : k + 1] for row in rows], labels, scale) for k in range(len(rows[0]))]
 
 
 def check_ends(count: int, frames: int, ddpm: bool, mix_at: Sequence[int], mixed: Sequence[int], T: int) -> None:

@@ -22,10 +22,12 @@ from ddim.diffusion.model import Model, levels
 from ddim.diffusion.noise import check_seed
 from ddim.diffusion.sampling import chunks, default_batch_size, generate
 from ddim.diffusion.schedule import Time
-from ddim.diffusion.solvers import Solver, check_eta, clip_with, noise_of, with_noise
+from ddim.diffusion.solvers import Solver, check_eta, check_variance, clip_with, noise_of, with_noise
 from ddim.diffusion.walk import Moment
 from ddim.errors import InputError, check_whole, choose, shown
 from ddim.images.pixels import to_uint8
+from ddim.jobs.adaptive_steps import keep, summary
+from ddim.jobs.bars import Progress, bar
 from ddim.jobs.cost import calls_of, foretell
 from ddim.jobs.image_files import Pngs, Shards, clean_of, pack
 from ddim.plots import sheets
@@ -33,10 +35,10 @@ from ddim.system.files import clean, folder, held, is_part, writable
 from ddim.system.json import claim, read_json
 from ddim.system.messages import warn
 from ddim.system.processes import processes, watched
-from ddim.system.progress import progress as progress_bar
 
 # What a folder from before these settings existed was made with.
 BEFORE = {"solver": "ddim", "variance": "small", "label": None, "guidance": 1.0}
+EVALUATIONS = "evaluations.jsonl"  # of an adaptive solver
 SHEET = 64  # images on the sheet of the first ones
 
 
@@ -95,6 +97,7 @@ class Sampled:
     images: Path  # the folder of PNG files, or the .npz file
     sheet: Path  # the first images as one image
     shown: int  # how many of them
+    adaptive: str | None = None  # what an adaptive solver took
 
 
 @torch.no_grad()
@@ -103,7 +106,7 @@ def sample_files(
     out: str | Path,
     n: int = 64,
     steps: int | None = None,
-    eta: float | str = 0.0,
+    eta: float | str | None = None,
     spacing: str | None = None,
     seed: int = 0,
     clip: Clip | bool | None = None,
@@ -112,22 +115,21 @@ def sample_files(
     times: Sequence[Time] | None = None,
     solver: str | Solver | None = None,
     variance: str = "small",
-    progress: bool = False,
+    progress: Progress = False,
     workers=None,
     label: Label | None = None,
     guidance: float | Guidance = 1.0,
 ) -> Sampled | None:
     """n images into the folder `out`: one PNG file each, or one images.npz (arr_0: uint8, n×H×W×C). The sheet of the
-    first 64 lies beside the folder. Called again with the same settings, it continues where it was stopped.
-
-    The rest as for `ddim.sample`. workers: the processes that share the work, by default those of the launcher.
-    Returns None in the processes that help. Raises InputError.
+    first 64 lies beside the folder. Called again with the same settings, it continues where it was stopped. The rest as
+    for `ddim.sample`. workers: the processes that share the work, by default those of the launcher. Returns None in the
+    processes that help. Raises InputError.
     """
     check_named(model, out), check_whole("n", n), check_seed(seed), choose("format", format, {"png": 1, "npz": 1})
     out, workers = Path(out), workers or processes(str(model.device))
-    path, how, spacing, steps = sampling_course(model, steps, spacing, times, solver, eta, variance)
+    path, how, spacing, steps, eta = sampling_course(model, steps, spacing, times, solver, eta, variance)
     clip, npz = clip_with(how, clip), format == "npz"
-    check_eta(model.abar, path, eta, variance)
+    check_eta(model.abar, path, eta, variance), check_variance(model, variance)
     with_noise(how, eta, variance, iter(()))
     label, beside = plain(model, label, n, guidance), sheet_beside(out)
     eta, variance = noise_of(eta, variance)
@@ -147,17 +149,18 @@ def sample_files(
         total = sum(map(len, share)) * (len(path) - 1)
         if workers.is_main_process:
             foretell(model, size, len(share) * calls_of(how, path))
-        with watched(continues(out)), bar("sampling", total, progress and workers.is_main_process) as advance:
+        with watched(continues(out)), bar("sampling", total, workers.is_main_process and progress) as advance:
             for indices in share:
                 for moment in job.walk(model, indices):
                     advance(len(indices))
+                keep(out / EVALUATIONS, indices, moment.state)  # first: what has images has its line
                 job.write(indices, moment.x)
             workers.wait_for_everyone()
         if not workers.is_main_process:
             return None
-        if npz:
-            pack(files, job.batches(), out / "images.npz")
-        return Sampled(out / "images.npz" if npz else out, beside, draw_sheet(job, model, beside))
+        images = pack(files, job.batches(), out / "images.npz") if npz else out
+        sheet, took = draw_sheet(job, model, beside), summary(out / EVALUATIONS, n)
+        return Sampled(images, beside, sheet, took)
 
 
 def check_named(model: Model, out: str | Path) -> None:
@@ -182,11 +185,6 @@ def sheet_beside(out: Path) -> Path:
         raise InputError(f"{named}: has no folder beside it for the sheet; name another folder")
     writable(named.parent)
     return named.with_name(f"{named.name}-sheet.png")
-
-
-def bar(what: str, total: int, show: bool):
-    """The progress bar of a job, where it is wanted: `advance(n)`."""
-    return progress_bar(what, total) if show else nullcontext(lambda n=1, note=None: None)
 
 
 def continues(out: Path):

@@ -32,9 +32,9 @@ def check_suffix(path: Path) -> Path:
     return path
 
 
-def save(image: Image.Image, path: Path) -> Path:
+def save(image: Image.Image, path: str | Path) -> Path:
     """Write an image file, whole or not at all, in the format of its suffix. Raises InputError."""
-    check_suffix(path)
+    path = check_suffix(Path(path))
     with replacing(path) as part:
         image.save(part)
     return path

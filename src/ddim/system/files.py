@@ -122,6 +122,25 @@ def folder(path: Path) -> Path:
     return path
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process holds the folder `path` by `held`; False where that cannot be asked."""
+    try:
+        import fcntl
+
+        at = os.open(path, os.O_RDONLY)
+    except (ImportError, OSError):  # Windows; no such folder
+        return False
+    try:
+        fcntl.flock(at, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        pass
+    finally:
+        os.close(at)  # at once: whoever begins to hold it now would be refused
+    return False
+
+
 @contextmanager
 def held(path: Path) -> Iterator[None]:
     """Hold the folder `path` against other processes that ask for it: they get an InputError.

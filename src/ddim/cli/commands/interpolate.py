@@ -45,6 +45,8 @@ class Interpolate:
     """Two or four real images, which are encoded first; by default the seeds are used."""
     seeds: tuple[int, ...] = (0, 1)
     """Two seeds for a row, four for a sheet with these at its corners."""
+    numbers: tuple[int, ...] = ()
+    """Which image of each seed, as ddim sample counts them; by default number 0."""
     frames: int = 11
     """Images along each way, ends included."""
     grid: PathGrid = PathGrid()
@@ -69,12 +71,12 @@ class Interpolate:
 def main(args: Sequence[str]) -> None:
     o = parse(Interpolate, "interpolate", args)
     if o.images:
-        one_of([*args, "IMAGE"], "IMAGE", "--seeds")
+        one_of([*args, "IMAGE"], "IMAGE", "--seeds", "--numbers")
     from ddim.jobs.latent_figures import interpolation_figure
 
     model, g = load_model(o.model, o.machine), o.grid
     made = interpolation_figure(
         model, o.out, o.images, o.seeds, o.frames, g.steps, g.spacing, g.times, o.solver, o.ddpm, o.time, o.seed,
-        o.clipping.value(), o.format, o.machine.batch_size, True, o.classes.label, o.classes.value(),
+        o.clipping.value(), o.format, o.machine.batch_size, True, o.classes.label, o.classes.value(), o.numbers,
     )  # fmt: skip
     say(f"figure: {made.figure}", f"animation: {made.animation}")

@@ -1,0 +1,78 @@
+"""The page: the name of the model, and the tabs."""
+
+import gradio as gr
+
+from ddim.diffusion.model import Model
+from ddim.errors import InputError
+from ddim.studio import encoding, exploring, figures, interpolating, pictures, sampling, training
+from ddim.studio.work import Studio, html
+
+
+def about(model: Model) -> str:
+    """A model in a line."""
+    channels, height, width = model.shape
+    parameters = sum(p.numel() for p in model.network.parameters()) / 1e6
+    words = [f"{height}×{width}", "greyscale" if channels == 1 else f"{channels} channels" if channels != 3 else "RGB"]
+    words += [f"T = {model.T}", f"{parameters:.2f} M parameters", f"{model.facts.precision} on {model.device.type}"]
+    words += [f"{len(model.classes)} classes"] if model.classes else []
+    return f'<p class="about">{" · ".join(words)}</p>'
+
+
+def opened(name: str) -> gr.Tab:
+    """A tab, which tests and styles find by its name."""
+    return gr.Tab(name, id=name.lower(), elem_id=name.lower())
+
+
+def look_on(event: gr.SelectData) -> gr.Timer:
+    """Runs are looked at while their tab is open."""
+    return gr.Timer(active=event.value == "Train")
+
+
+def page(studio: Studio) -> gr.Blocks:
+    """All tabs over one model."""
+    with gr.Blocks(title="ddim studio", analytics_enabled=False, fill_width=True) as blocks:
+        drawn, given = gr.State(None), gr.State([])
+        tabs, trays = {}, {}
+        with gr.Row(elem_id="top", equal_height=True):
+            html("<h1>ddim studio</h1>", elem_id="name")
+            model = gr.Dropdown(
+                studio.names(), value=studio.models[0], label="Model", min_width=200,
+                elem_id="model", allow_custom_value=True,
+            )  # fmt: skip
+            known = html(elem_id="about", min_width=260)
+        with gr.Tabs(elem_id="tabs") as every:
+            with opened("Sample"):
+                sampling.tab(studio, model, drawn)
+            with opened("Interpolate") as tabs["Interpolate"]:
+                trays["Interpolate"] = interpolating.tab(studio, model, drawn, given)
+            with opened("Encode") as tabs["Encode"]:
+                trays["Encode"] = encoding.tab(studio, model, drawn, given)
+            with opened("Explore"):
+                exploring.tab(studio, model)
+            with opened("Train"):
+                trained = training.tab(studio, model)
+            with opened("Figures"):
+                figures.tab(studio, model)
+        for name, tray in trays.items():
+            tabs[name].select(
+                tray.refresh, [drawn, given, tray.chosen], [tray.sheet, tray.chosen], show_progress="hidden",
+                api_visibility="private",
+            )  # fmt: skip
+        every.select(
+            look_on, None, trained.timer, queue=False, show_progress="hidden", api_visibility="private"
+        )  # fmt: skip
+
+        def chosen(name: str):
+            """Another model: its facts, and what the fields of a way can be for it."""
+            try:
+                new = studio.model(name)
+            except InputError as error:
+                return {known: pictures.alert(str(error))}
+            return {known: about(new), drawn: None, given: []}
+
+        model.input(chosen, model, [known, drawn, given], show_progress="hidden", api_visibility="private")
+        blocks.load(
+            lambda name: (gr.update(choices=studio.names()), about(studio.model(name))), model, [model, known],
+            show_progress="hidden", api_visibility="private",
+        )  # fmt: skip
+    return blocks.queue(default_concurrency_limit=None)

@@ -1,0 +1,61 @@
+"""One server and one browser for the tests of a process; a page each."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.browser import CHROMIUM, WAIT, browser, served
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator:
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium here: apt-get install chromium")
+    with browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory) -> Path:
+    """The folder of the server."""
+    return tmp_path_factory.mktemp("studio")
+
+
+@pytest.fixture(scope="session")
+def address(place: Path) -> Iterator[str]:
+    from ddim.studio import Studio
+
+    with served(Studio(("digits",), place / "out", "digits", device="cpu")) as url:
+        yield url
+
+
+@pytest.fixture
+def page(chromium, address: str) -> Iterator:
+    """A page of the studio, in a browser session of its own. Nothing may fail in it, or be asked of elsewhere."""
+    session = chromium.new_context(viewport={"width": 1400, "height": 900})
+    opened, wrong = session.new_page(), []
+    opened.set_default_timeout(WAIT)
+    opened.on("pageerror", lambda error: complain(str(error), wrong))
+    opened.on("console", lambda message: complain(message.text, wrong) if message.type == "error" else None)
+    opened.on("request", lambda request: None if at_home(request.url, address) else wrong.append(request.url))
+    opened.goto(address)
+    ready(opened)
+    yield opened
+    session.close()
+    assert not wrong, wrong
+
+
+def complain(text: str, wrong: list[str]) -> None:
+    """Note an error of a page, but for what Gradio says when it is left in the middle of its work."""
+    if not any(words in text for words in ("signal is aborted", "Connection errored out")):
+        wrong.append(text)
+
+
+def ready(page) -> None:
+    """Wait until the page answers: what it says of the model is the first thing that it asks for."""
+    page.get_by_text("M parameters").wait_for()
+
+
+def at_home(url: str, address: str) -> bool:
+    """Whether a request stays on this machine."""
+    return url.startswith((address, "data:", "blob:"))

@@ -1,0 +1,130 @@
+"""The page itself: stop, reload, several people at once, and nothing from elsewhere."""
+
+import time
+
+import pytest
+from support.browser import pngs
+
+import ddim
+from ddim.studio.pictures import png
+
+
+def long_walk(page):
+    """Begin DDPM's thousand steps, and wait until they go on."""
+    tab = page.locator("#sample")
+    tab.get_by_label("number input for Images").fill("64")
+    tab.get_by_label("Steps").first.fill("1000")
+    tab.get_by_label("number input for η").fill("1")
+    tab.get_by_role("button", name="Sample", exact=True).click()
+    tab.get_by_text("what the network expects").wait_for()
+    return tab
+
+
+def evaluations(monkeypatch) -> list[float]:
+    """When the network is called, from now on."""
+    from ddim.networks.unet import UNet
+
+    calls, forward = [], UNet.forward
+
+    def counted(self, *args):
+        calls.append(time.monotonic())
+        return forward(self, *args)
+
+    monkeypatch.setattr(UNet, "forward", counted)
+    return calls
+
+
+def rests(calls: list[float], within: float = 20.0) -> bool:
+    """Whether the network comes to rest: is not called for two seconds."""
+    until = time.monotonic() + within
+    while time.monotonic() < until:
+        if time.monotonic() - calls[-1] > 2:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_stop_ends_the_work_and_the_next_one_begins(page, monkeypatch):
+    calls, tab = evaluations(monkeypatch), long_walk(page)
+    tab.get_by_role("button", name="Stop").first.click()
+    tab.get_by_text("Stopped.").wait_for()
+    assert rests(calls)
+    assert len(calls) < 1000
+    tab.get_by_label("Steps").first.fill("2")
+    tab.get_by_role("button", name="Sample", exact=True).click()
+    tab.get_by_text("images, 2 steps, 2 evaluations").wait_for()
+
+
+@pytest.mark.parametrize("how", ["leaves", "reloads"])
+def test_a_browser_that_leaves_stops_its_work(page, address: str, monkeypatch, how: str):
+    calls, _ = evaluations(monkeypatch), long_walk(page)
+    page.goto("about:blank") if how == "leaves" else page.reload()
+    assert rests(calls)
+    assert len(calls) < 1000
+    page.goto(address)
+    tab = page.locator("#sample")
+    tab.get_by_label("Steps").first.fill("2")
+    tab.get_by_role("button", name="Sample", exact=True).click()
+    tab.get_by_text("images, 2 steps, 2 evaluations").wait_for()
+
+
+def test_another_view_is_not_blocked_by_long_work(page, chromium, address: str):
+    tab = long_walk(page)
+    other = chromium.new_page()
+    other.set_default_timeout(20_000)
+    other.goto(address)
+    other.get_by_role("tab", name="Encode", exact=True).click()
+    other.locator("#encode").get_by_role("button", name="From the data").click()
+    other.locator("#encode").get_by_role("button", name="image 0").wait_for()
+    other.close()
+    tab.get_by_role("button", name="Stop").first.click()
+    tab.get_by_text("Stopped.").wait_for()
+
+
+def test_fields_out_of_range_get_their_sentence(page):
+    tab = page.locator("#sample")
+    for steps, words in (("5000", "the number of steps is a whole number from 1 to 1000; got 5000"),):
+        tab.get_by_label("Steps").first.fill(steps)
+        tab.get_by_role("button", name="Sample", exact=True).click()
+        tab.get_by_text(words).wait_for()
+
+
+def test_the_keyboard_is_enough(page):
+    tab = page.locator("#sample")
+    tab.get_by_label("Steps").first.fill("2")
+    tab.get_by_role("button", name="Sample", exact=True).press("Enter")
+    tab.get_by_role("button", name="image 2", exact=True).press("Enter")
+    tab.get_by_role("heading", name="Image 2 of seed 0").wait_for()
+    assert tab.get_by_role("button", name="image 2", exact=True).get_attribute("aria-pressed") == "true"
+
+
+def test_the_page_allows_nothing_from_elsewhere(page, address: str):
+    """The browser itself would refuse it; that nothing is asked for is asserted of every page (see conftest)."""
+    policy = page.request.get(address).headers["content-security-policy"]
+    assert "default-src 'self'" in policy
+    assert "http" not in policy
+    fonts = page.evaluate("[...document.fonts].map(font => font.family)")
+    assert not [font for font in fonts if "Google" in font]
+
+
+@pytest.mark.slow
+def test_twenty_clients_at_once_all_get_theirs(chromium, address: str):
+    """Each its own seed's images, byte for byte."""
+    model = ddim.prepare(ddim.load("digits", "cpu"))
+    sessions = [chromium.new_context() for _ in range(20)]
+    pages = [session.new_page() for session in sessions]
+    for page in pages:
+        page.set_default_timeout(120_000)
+        page.goto(address)
+    for seed, page in enumerate(pages):
+        tab = page.locator("#sample")
+        tab.get_by_label("Seed").fill(str(seed))
+        tab.get_by_label("Steps").first.fill("20")
+    for page in pages:
+        page.locator("#sample").get_by_role("button", name="Sample", exact=True).click()
+    for seed, page in enumerate(pages):
+        page.locator("#sample").get_by_text("16 images, 20 steps").wait_for()
+        want = ddim.sample(model, n=16, seed=seed, steps=20)
+        assert pngs(page.locator("#images img")) == [png(image) for image in want]
+    for session in sessions:
+        session.close()
