@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.checkpoints.loading import load
     from ddim.checkpoints.saving import save
     from ddim.diffusion import directions, noise, operators, process, schedule
+    from ddim.diffusion.blending import between
     from ddim.diffusion.clipping import Clip
     from ddim.diffusion.exploring import explore
     from ddim.diffusion.facts import Facts
@@ -59,6 +60,7 @@ _HOMES = {
     "process": "diffusion.process",
     "schedule": "diffusion.schedule",
     "Clip": "diffusion.clipping",
+    "between": "diffusion.blending",
     "Guidance": "diffusion.guidance",
     "guided": "diffusion.guidance",
     "steered": "diffusion.steering",
