@@ -14,7 +14,8 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim import plots, studio
     from ddim.checkpoints.loading import load
     from ddim.checkpoints.saving import save
-    from ddim.diffusion import noise, operators, process, schedule
+    from ddim.diffusion import directions, noise, operators, process, schedule
+    from ddim.diffusion.blending import between
     from ddim.diffusion.clipping import Clip
     from ddim.diffusion.exploring import explore
     from ddim.diffusion.facts import Facts
@@ -40,6 +41,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.evaluation.step_consistency import consistency
     from ddim.evaluation.tuning import tune
     from ddim.images.summary import summarise
+    from ddim.jobs.directions import directions_figure
     from ddim.jobs.exploring import explore_files
     from ddim.jobs.latent_figures import diffusion_sequence, interpolation_figure
     from ddim.jobs.latent_jobs import decode_files, encode_files
@@ -53,11 +55,13 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
 _HOMES = {
     "load": "checkpoints.loading",
     "save": "checkpoints.saving",
+    "directions": "diffusion.directions",
     "noise": "diffusion.noise",
     "operators": "diffusion.operators",
     "process": "diffusion.process",
     "schedule": "diffusion.schedule",
     "Clip": "diffusion.clipping",
+    "between": "diffusion.blending",
     "Guidance": "diffusion.guidance",
     "guided": "diffusion.guidance",
     "steered": "diffusion.steering",
@@ -98,6 +102,7 @@ _HOMES = {
     "sample_files": "jobs.sampling",
     "restore_files": "jobs.restoring",
     "vary_files": "jobs.varying",
+    "directions_figure": "jobs.directions",
     "encode_files": "jobs.latent_jobs",
     "decode_files": "jobs.latent_jobs",
     "explore_files": "jobs.exploring",

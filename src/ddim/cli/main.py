@@ -32,6 +32,7 @@ GROUPS = {
         "inpaint": "Make a part of images anew.",
         "restore": "Make images of small, grey or blurred ones.",
         "vary": "Make images like an image, or give it another class.",
+        "directions": "Draw images along the directions of a model: principal components, or from class to class.",
     },
     "measure": {
         "evaluate": "Measure FID, KID, precision, recall and time over steps and η, as the paper's table 1.",

@@ -81,6 +81,13 @@ class Selection(ImageSet):
         part, j = self._locate(i)
         return part.name(j)
 
+    def label(self, i: int) -> str | None:
+        """The name of the class of image i; None where nothing tells it."""
+        part, j = self._locate(i)
+        if part.labels is None or part.labels.numbers[j] < 0:
+            return None
+        return part.labels.classes[part.labels.numbers[j]]
+
     def __len__(self) -> int:
         return self.ends[-1] if self.kept is None else len(self.kept)
 
