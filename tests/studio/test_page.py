@@ -73,6 +73,7 @@ def test_another_view_is_not_blocked_by_long_work(page, chromium, address: str):
     other = chromium.new_page()
     other.set_default_timeout(20_000)
     other.goto(address)
+    other.get_by_text("M parameters").wait_for()
     other.get_by_role("tab", name="Encode", exact=True).click()
     other.locator("#encode").get_by_role("button", name="From the data").click()
     other.locator("#encode").get_by_role("button", name="image 0").wait_for()
@@ -116,6 +117,7 @@ def test_twenty_clients_at_once_all_get_theirs(chromium, address: str):
     for page in pages:
         page.set_default_timeout(120_000)
         page.goto(address)
+        page.get_by_text("M parameters").wait_for()
     for seed, page in enumerate(pages):
         tab = page.locator("#sample")
         tab.get_by_label("Seed").fill(str(seed))

@@ -49,7 +49,11 @@ def sheet(images: Sequence[Tensor], chosen: Sequence[int] = (), columns: int | N
     for k, image in enumerate(images):
         shown = picture(image, f"image {k}")
         if not still:
-            mark = f"<span>{list(chosen).index(k) + 1}</span>" if k in chosen and len(chosen) > 1 else ""
+            mark = (
+                f'<span aria-hidden="true">{list(chosen).index(k) + 1}</span>'
+                if k in chosen and len(chosen) > 1
+                else ""
+            )
             pressed = str(k in chosen).lower()
             how = f'type="button" data-index="{k}" aria-pressed="{pressed}" title="image {k}"'
             shown = f"<button {how}>{shown}{mark}</button>"

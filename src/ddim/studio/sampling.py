@@ -65,7 +65,7 @@ def sample(studio: Studio, page, name: str, *fields: Any) -> Iterator[dict]:
     yield {page.note: pictures.note(f"{cost}. {beside_ddpm(model, way, seconds)}")}
 
 
-CHOOSE_ONE = '<p class="hint">Choose an image: here are its latent and its nearest training images.</p>'
+CHOOSE_ONE = '<p class="hint">Choose an image: here are its latent, and what it is nearest to.</p>'
 
 
 def chooser(drawn: Drawn, chosen: int | None = None) -> str:

@@ -48,6 +48,7 @@ def serve(studio, host: str = "127.0.0.1", port: int = 7860) -> None:
 
     with ExitStack() as stack:
         door = stack.enter_context(listening(host, port))
+        studio.check()
         uploads = tempfile.mkdtemp(prefix=".uploads-", dir=folder(studio.out))
         stack.callback(shutil.rmtree, uploads, ignore_errors=True)
         os.environ["GRADIO_TEMP_DIR"] = uploads
@@ -60,8 +61,6 @@ def serve(studio, host: str = "127.0.0.1", port: int = 7860) -> None:
 
 def listening(host: str, port: int) -> socket.socket:
     """A socket that listens, before anything is built for it. Raises InputError."""
-    if not 0 <= port <= 65535:
-        raise InputError(f"--port must be from 0 to 65535; got {port}")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)

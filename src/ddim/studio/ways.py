@@ -111,7 +111,19 @@ def fields(model: Model) -> list[gr.components.Component]:
     large = gr.Checkbox(False, label="its larger variance, σ̂")
     clip = gr.Radio([AUTO, "on", "off"], value=AUTO, label="Clip x̂₀")
     known = bool(model.classes)
-    with gr.Row(elem_classes="fields", visible=known):
-        label = gr.Dropdown(labels_for(model), value=labels_for(model)[0], label="Class", min_width=110)
-        guidance = gr.Slider(0, 8, 1, step=0.5, label="Guidance", min_width=110)
+    with gr.Row(elem_classes="fields"):
+        label = gr.Dropdown(
+            labels_for(model), value=labels_for(model)[0], label="Class", min_width=110, visible=known, filterable=False
+        )
+        guidance = gr.Slider(0, 8, 1, step=0.5, label="Guidance", min_width=110, visible=known)
     return [seed, n, steps, solver, spacing, eta, large, clip, label, guidance]
+
+
+def changed(found: list[gr.components.Component], model: Model) -> dict:
+    """What another model changes of the fields."""
+    _, _, steps, solver, *_, label, guidance = found
+    known, labels = bool(model.classes), labels_for(model)
+    return {
+        steps: gr.update(maximum=model.T), solver: gr.update(choices=solvers_of(model), value=AUTO),
+        label: gr.update(choices=labels, value=labels[0], visible=known), guidance: gr.update(visible=known),
+    }  # fmt: skip

@@ -22,6 +22,7 @@ from ddim.images.sources import find
 from ddim.networks.acceleration.prepare import prepare
 from ddim.studio import pictures
 from ddim.studio.recipes import Origin
+from ddim.system.files import writable
 from ddim.system.machine import out_of_memory
 
 LIVE = 0.15  # seconds between pictures of a walk that goes on
@@ -48,6 +49,14 @@ class Studio:
     def runs(self) -> Path:
         """Where trainings lie."""
         return self.out / "runs"
+
+    def check(self) -> None:
+        """Load the models, and look for the images and at the folder. Raises InputError."""
+        writable(self.out)
+        for name in self.models:
+            model = self.model(name)
+            if self.data is not None:
+                self.images(model)
 
     def close(self) -> None:
         """Let the trainings that were started here end after their step, saved."""
@@ -123,11 +132,14 @@ def work(event: Callable, note: gr.HTML, handler: Callable, inputs: list, output
     return run
 
 
-def view(event: Callable, note: gr.HTML, handler: Callable, inputs: list, outputs: list):
-    """Bind an event to what is shown at once, whoever else works."""
+def view(event: Callable, note: gr.HTML, handler: Callable, inputs: list, outputs: list, ordered: bool = False):
+    """Bind an event to what is shown at once, whoever else works. ordered: of several in a row each counts, in turn;
+    else the last one.
+    """
+    turn = {"concurrency_limit": 1, "concurrency_id": "in turn"} if ordered else {"concurrency_limit": None}
     return event(
-        guarded(note, handler), inputs, [note, *outputs], concurrency_limit=None, show_progress="hidden",
-        trigger_mode="always_last", api_visibility="private",
+        guarded(note, handler), inputs, [note, *outputs], show_progress="hidden",
+        trigger_mode="multiple" if ordered else "always_last", api_visibility="private", **turn,
     )  # fmt: skip
 
 
@@ -185,6 +197,6 @@ def steps_of(text: str, name: str = "the numbers of steps") -> list[int]:
 
 def whole(value: Any, name: str, least: int, most: int) -> int:
     """A whole number from a field of the page. Raises InputError."""
-    if value is None or isinstance(value, bool) or value != int(value) or not least <= value <= most:
+    if type(value) not in (int, float) or not least <= value <= most or value != int(value):
         raise InputError(f"{name} is a whole number from {least} to {most}; got {value}")
     return int(value)
