@@ -93,7 +93,6 @@ CALLS = {
         (lambda m, out: ddim.sample(m, n=True), "n must be a whole number; got True"),
         (lambda m, out: ddim.sample(m, batch_size="2"), "batch size must be a whole number"),
         (lambda m, out: ddim.sample(m, eta=float("nan")), "eta must be 0 or more, or 'hat'; got nan"),
-        (lambda m, out: ddim.sample(m, eta=None), "eta must be .* got None"),
         (lambda m, out: ddim.sample(m, eta=[0.5]), "eta must be .* got list"),
         (lambda m, out: ddim.sample(m, times=5), "times must be a list; got 5"),
         (lambda m, out: ddim.sample(m, times=["5", 0]), "t must be a number .* got '5'"),

@@ -12,7 +12,7 @@ import pytest
 from support.models import tiny_model
 
 import ddim
-from ddim.cli import options
+from ddim.cli import names, options
 from ddim.cli.main import VERBS
 from ddim.diffusion import schedule
 from ddim.diffusion.solvers import VARIANCES
@@ -110,8 +110,8 @@ def test_examples_are_valid_commands(verb: str):
 
 
 def test_choices_are_the_tables():
-    assert set(options.SPACINGS) == {*schedule.SPACINGS, *schedule.LEVEL_SPACINGS}
-    assert set(get_args(options.SolverName)) == {*ddim.SOLVERS, "tuned"}
+    assert set(names.SPACINGS) == {*schedule.SPACINGS, *schedule.LEVEL_SPACINGS}
+    assert set(get_args(names.SolverName)) == {*ddim.SOLVERS, "tuned"}
     assert set(get_args(options.Precision)) == {*PRECISIONS, "auto", "int8"}
     assert set(get_args(options.Noise.__annotations__["variance"])) == set(VARIANCES)
 

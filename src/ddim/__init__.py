@@ -14,13 +14,15 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim import plots, studio
     from ddim.checkpoints.loading import load
     from ddim.checkpoints.saving import save
-    from ddim.diffusion import noise, operators, process, schedule
+    from ddim.diffusion import directions, noise, operators, process, schedule
+    from ddim.diffusion.blending import between
     from ddim.diffusion.clipping import Clip
     from ddim.diffusion.exploring import explore
     from ddim.diffusion.facts import Facts
     from ddim.diffusion.guidance import Guidance, guided
     from ddim.diffusion.interpolation import interpolate, interpolate_ddpm, slerp, slerp_grid
     from ddim.diffusion.latents import decode, encode
+    from ddim.diffusion.likelihood import likelihood
     from ddim.diffusion.model import Model
     from ddim.diffusion.process import Prediction
     from ddim.diffusion.restoration import inpaint, restore
@@ -32,11 +34,14 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.errors import InputError
     from ddim.evaluation import features, metrics
     from ddim.evaluation.fid_grid import evaluate
+    from ddim.evaluation.latent_law import latents_law
+    from ddim.evaluation.likelihood_table import measure_likelihood
     from ddim.evaluation.reconstruction import reconstruct
     from ddim.evaluation.reproduction import reproduce
     from ddim.evaluation.step_consistency import consistency
     from ddim.evaluation.tuning import tune
     from ddim.images.summary import summarise
+    from ddim.jobs.directions import directions_figure
     from ddim.jobs.exploring import explore_files
     from ddim.jobs.latent_figures import diffusion_sequence, interpolation_figure
     from ddim.jobs.latent_jobs import decode_files, encode_files
@@ -50,11 +55,13 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
 _HOMES = {
     "load": "checkpoints.loading",
     "save": "checkpoints.saving",
+    "directions": "diffusion.directions",
     "noise": "diffusion.noise",
     "operators": "diffusion.operators",
     "process": "diffusion.process",
     "schedule": "diffusion.schedule",
     "Clip": "diffusion.clipping",
+    "between": "diffusion.blending",
     "Guidance": "diffusion.guidance",
     "guided": "diffusion.guidance",
     "steered": "diffusion.steering",
@@ -64,6 +71,7 @@ _HOMES = {
     "slerp_grid": "diffusion.interpolation",
     "decode": "diffusion.latents",
     "encode": "diffusion.latents",
+    "likelihood": "diffusion.likelihood",
     "explore": "diffusion.exploring",
     "Facts": "diffusion.facts",
     "Model": "diffusion.model",
@@ -81,6 +89,8 @@ _HOMES = {
     "metrics": "evaluation.metrics",
     "features": "evaluation.features",
     "evaluate": "evaluation.fid_grid",
+    "latents_law": "evaluation.latent_law",
+    "measure_likelihood": "evaluation.likelihood_table",
     "reconstruct": "evaluation.reconstruction",
     "reproduce": "evaluation.reproduction",
     "consistency": "evaluation.step_consistency",
@@ -92,6 +102,7 @@ _HOMES = {
     "sample_files": "jobs.sampling",
     "restore_files": "jobs.restoring",
     "vary_files": "jobs.varying",
+    "directions_figure": "jobs.directions",
     "encode_files": "jobs.latent_jobs",
     "decode_files": "jobs.latent_jobs",
     "explore_files": "jobs.exploring",

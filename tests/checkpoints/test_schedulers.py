@@ -135,7 +135,7 @@ def test_what_is_not_done_is_said(tmp_path, caplog):
     assert ddim.load(tmp_path / "a", "cpu").facts.clip is False
     folder(tmp_path / "b", "DPMSolverMultistepScheduler", use_karras_sigmas=True)
     ddim.load(tmp_path / "b", "cpu")
-    for name in ("fixed_large", "learned_range"):
+    for name in ("fixed_large", "learned_range", "learned"):
         folder(tmp_path / name, "DDPMScheduler", variance_type=name)
         ddim.load(tmp_path / name, "cpu")
     told = [record.getMessage().partition("scheduler_config.json: ")[2] for record in caplog.records]
@@ -144,7 +144,8 @@ def test_what_is_not_done_is_said(tmp_path, caplog):
         "DPMSolverMultistepScheduler is read for its β only, and steps as DDIM does here",
         "its own spacing of σ is not taken",
         "variance_type fixed_large is not the default here: --eta 1 --variance large samples with it",
-        "variance_type learned_range is not used: the variance of --eta 1 is a fixed one here",
+        "variance_type learned_range is not the default here: --eta 1 --variance learned samples with it",
+        "variance_type learned is not used: the variance of --eta 1 is a fixed one here",
     ]
     config = tmp_path / "fixed_large/scheduler/scheduler_config.json"
     config.write_text(config.read_text().replace("fixed_large", "wide"))

@@ -9,7 +9,7 @@ from support.command_line import refused
 
 from ddim.cli import options
 
-SPACINGS = f"{', '.join(options.SPACINGS)}, power-P or leading+N"
+SPACINGS = f"{', '.join(options.SPACINGS)}, {options.OTHER_SPACINGS}"
 HUGE = "100000000000000000000"
 REFUSED = [
     (("sample", "digits", "--n", HUGE), f"--n must be at most 1000000000; got {HUGE}"),
@@ -45,6 +45,9 @@ REFUSED = [
     (("evaluate", "digits", "--eta", "0", "nan"), "--eta must be a finite number; got nan"),
     (("consistency", "digits", "--steps"), "--steps needs at least one value"),
     (("reconstruct", "digits"), "no images named: give image files, folders, or a .parquet file"),
+    (("likelihood", "digits"), "no images named: give image files, folders, or a .parquet file"),
+    (("likelihood", "digits", "digits", "--probes", "-1"), "--probes must be at least 0; got -1"),
+    (("likelihood", "digits", "digits", "--steps", "0"), "--steps must be at least 1; got 0"),
     (("encode", "digits"), "no images named: give image files, folders, or a .parquet file"),
     (("interpolate", "digits", "--frames", HUGE), f"--frames must be at most 10000; got {HUGE}"),
     (("interpolate", "digits", "--ddpm", "--time", "0"), "--time must be at least 1; got 0"),

@@ -112,7 +112,7 @@ def test_a_folder_of_other_settings_is_not_mixed(tmp_path: Path, ddim_cli, folde
         (("train",), "train needs a preset"),
         (
             ("train", "imagenet"),
-            "unknown preset 'imagenet': choose one of digits, cifar10, celeba, stl10, bedroom, church, cifar10-laptop",
+            "unknown preset 'imagenet': choose one of digits, digits-improved, cifar10, cifar10-improved, celeba",
         ),
         (("train", "celeba"), "no images named: give --data"),
         (("train", "digits", "--data", "empty"), "empty: holds no images"),

@@ -13,8 +13,8 @@ FOLDER = ddim.Facts(spacing="leading", last_time=1)  # of diffusers, with set_al
 
 
 def test_the_default_is_fast_and_ddim_alone_is_the_papers():
-    assert tuple(DEFAULT) == ("unipc", "power-1.5", 10)
-    assert tuple(PAPER) == ("ddim", "linear", 50)
+    assert tuple(DEFAULT) == ("unipc", "power-1.5", 10, 0.0)
+    assert tuple(PAPER) == ("ddim", "linear", 50, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,33 @@ def test_the_default_is_fast_and_ddim_alone_is_the_papers():
     ],
 )
 def test_the_caller_then_the_folder_then_the_default(facts: ddim.Facts, said: dict, taken: tuple):
-    assert tuple(manner(replace(tiny_model(), facts=facts), **said)) == taken
+    assert tuple(manner(replace(tiny_model(), facts=facts), **said)) == (*taken, said.get("eta", 0.0))
+
+
+@pytest.mark.parametrize(
+    ("images", "size", "said", "taken"),
+    [
+        (100_000, 16, {}, ("dpm++2m", "power-1.5", 20, 1.0)),
+        (100_000, 16, {"steps": 9, "spacing": "linear"}, ("dpm++2m", "linear", 9, 1.0)),
+        (100_000, 16, {"eta": 0.0}, ("unipc", "power-1.5", 10, 0.0)),
+        (100_000, 16, {"solver": "ddim"}, ("ddim", "linear", 50, 0.0)),
+        (100_000, 8, {}, ("unipc", "power-1.5", 10, 0.0)),
+        (1_000_000, 16, {}, ("unipc", "power-1.5", 10, 0.0)),
+        (None, 16, {}, ("unipc", "power-1.5", 10, 0.0)),
+    ],
+)
+def test_a_network_of_few_images_gets_noise_in_each_step(images: int | None, size: int, said: dict, taken: tuple):
+    model = replace(tiny_model(size=size), facts=ddim.Facts(images=images))
+    assert tuple(manner(model, **said)) == taken
+    assert sampling_course(model, **said).eta == taken[3]
+    assert sampling_course(model, times=[900, 10, 0], **said).eta == taken[3]
+
+
+def test_samples_of_a_young_network_are_what_the_rule_says_and_a_latent_has_one_image():
+    model = replace(tiny_model(size=16), facts=ddim.Facts(images=5))
+    assert torch.equal(ddim.sample(model, 2), ddim.sample(model, 2, 20, 1.0, "power-1.5", solver="dpm++2m"))
+    noise = torch.randn(2, *model.shape, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(ddim.sample(model, noise=noise), ddim.sample(model, noise=noise, eta=0.0))
 
 
 def test_times_and_the_end_of_a_folder():

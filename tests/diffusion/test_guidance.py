@@ -82,8 +82,8 @@ def test_at_0_and_1_one_branch_alone_is_asked_and_equalled(predicts, monkeypatch
         assert torch.equal(calls[0], labels)
         assert torch.equal(calls[1], torch.full((4,), 3))
         assert len(calls) == 2
-        assert all(map(torch.equal, of_class, model(X, t, labels)))
-        assert all(map(torch.equal, of_none, model(X, t)))
+        assert all(map(torch.equal, of_class[:3], model(X, t, labels)))
+        assert all(map(torch.equal, of_none[:3], model(X, t)))
     assert (of_class.x0 - of_none.x0).abs().max() > 1e-3
 
 
@@ -109,7 +109,7 @@ def test_in_an_interval_it_is_guided_and_outside_the_class_alone():
     within, whole = ddim.guided(model, labels, ddim.Guidance(3, (200, 600))), ddim.guided(model, labels, 3)
     for t, guided in ((1, False), (199, False), (200, True), (450.5, True), (600, True), (601, False), (1000, False)):
         expected = whole(X, t) if guided else model(X, t, labels)
-        assert all(map(torch.equal, within(X, t), expected)), t
+        assert all(map(torch.equal, within(X, t)[:3], expected)), t
     times = torch.tensor([100.0, 300, 600, 700])
     mixed, of_class, led = within(X, times), model(X, times, labels), whole(X, times)
     for k, guided in enumerate((False, True, True, False)):
@@ -135,7 +135,7 @@ def test_rescaled_to_the_deviation_of_the_class_alone():
         torch.testing.assert_close(back, X, rtol=1e-4, atol=1e-4)
     for s in (0, 1):  # one branch, bit for bit
         plain = ddim.guided(model, labels, s)(X, 500)
-        assert all(map(torch.equal, ddim.guided(model, labels, ddim.Guidance(s, rescale=0.7))(X, 500), plain))
+        assert all(map(torch.equal, ddim.guided(model, labels, ddim.Guidance(s, rescale=0.7))(X, 500)[:3], plain))
 
 
 @pytest.mark.parametrize("solver", ["ddim", "heun", "unipc", "dpm++2s", "ab3", "sde-dpm++2m"])

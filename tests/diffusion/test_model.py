@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ from support.models import tiny_model, tiny_network
 from torch import nn
 
 from ddim.diffusion import schedule
+from ddim.diffusion.clipping import Clip
 from ddim.diffusion.model import Model
 from ddim.diffusion.process import marginal
 from ddim.errors import InputError
@@ -53,11 +56,16 @@ def test_at_time_zero_the_picture_is_x_and_index_zero_is_asked(predicts: str):
         assert torch.equal(prediction.eps, model.network(x, torch.zeros(3, dtype=torch.long)))
 
 
-def test_learned_variance_channels_are_dropped():
+@pytest.mark.parametrize("clip", [None, Clip(), Clip(below=0.5)])
+def test_a_learned_variance_is_carried_beside_the_prediction(clip):
     network = tiny_network(channels=3, out_channels=6)
-    model = Model(network, ABAR, (3, 8, 8))
+    model = Model(network, ABAR, (3, 8, 8), clip=clip)
     x = torch.randn(2, 3, 8, 8)
-    assert torch.equal(model(x, 500).eps, network(x, torch.tensor([499, 499]))[:, :3])
+    for t in (500, 0, torch.tensor([700.0, 20.0])):
+        prediction = model(x, t)
+        assert torch.equal(prediction.variance, network(x, (torch.as_tensor(t) - 1).clamp(min=0).expand(2))[:, 3:])
+    assert torch.equal(replace(model, clip=None)(x, 500).eps, network(x, torch.tensor([499, 499]))[:, :3])
+    assert tiny_model()(x[:, :1], 500).variance is None
 
 
 def test_precision_of_x_is_kept():

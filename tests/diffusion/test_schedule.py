@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from support.models import tiny_model
 
+import ddim
 from ddim.diffusion import schedule
 from ddim.errors import InputError
 
@@ -168,3 +170,42 @@ def test_a_grid_of_broken_times():
     assert schedule.check_times(1000, [1000, 500.5, 20.0, 0]) == [1000, 500.5, 20, 0]
     with pytest.raises(InputError, match=r"times must fall; got 20\.5 followed by 20\.5"):
         schedule.check_times(1000, [1000, 20.5, 20.5, 0])
+
+
+# What improved-diffusion's `space_timesteps` gives, plus one: its indices begin at 0.
+SECTIONED = [
+    (1000, "ddim25", [k + 1 for k in range(0, 1000, 40)]),
+    (1000, "ddim7", [1, 144, 287, 430, 573, 716, 859]),
+    (10, "2,3", [1, 5, 6, 8, 10]),
+    (11, "3,1,2", [1, 3, 4, 5, 9, 11]),
+    (1000, "4", [1, 334, 667, 1000]),
+    (60, "5,10", [1, 8, 15, 23, 30, 31, 34, 37, 41, 44, 47, 50, 54, 57, 60]),
+]
+
+
+@pytest.mark.parametrize(("T", "name", "expected"), SECTIONED)
+def test_sectioned_grids_of_improved_diffusion(T: int, name: str, expected: list[int]):
+    assert schedule.times(T, len(expected), name) == [*reversed(expected), 0]
+    with pytest.raises(InputError, match=rf"spacing {name} has {len(expected)} steps; got 8: give {len(expected)}, or"):
+        schedule.times(T, 8, name)
+
+
+def test_a_sectioned_grid_needs_no_number_of_steps():
+    images = ddim.sample(tiny_model(), n=1, spacing="3,2", solver="ddim")
+    assert torch.equal(images, ddim.sample(tiny_model(), n=1, times=[1000, 501, 500, 251, 1, 0], solver="ddim"))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ddim300", "no whole stride over 1000 levels gives 300 steps"),
+        ("600,10", "a section of 500 levels has from 1 to 500 steps; got 600"),
+        ("10,0", "got 0"),
+        ("10,", "unknown spacing '10,'"),
+        ("ddim", "unknown spacing 'ddim'"),
+    ],
+)
+def test_sections_that_cannot_be(name: str, words: str):
+    steps = {"ddim300": 300, "600,10": 610, "10,0": 10}.get(name, 10)
+    with pytest.raises(InputError, match=words):
+        schedule.times(1000, steps, name)

@@ -59,8 +59,8 @@ def test_samples_have_the_right_modes_with_the_right_weights(solver: str, eta: f
 def test_a_scale_of_0_is_the_model_and_so_is_a_time_outside_the_interval():
     x = torch.randn(3, 1, 1, 2, dtype=torch.float64)
     model = ddim.steered(MIXTURE, log_soft, 2.0, (100, 300))
-    assert all(map(torch.equal, ddim.steered(MIXTURE, log_soft, 0)(x, 50), MIXTURE(x, 50)))
-    assert all(map(torch.equal, model(x, 301), MIXTURE(x, 301)))
+    assert all(map(torch.equal, ddim.steered(MIXTURE, log_soft, 0)(x, 50)[:3], MIXTURE(x, 50)))
+    assert all(map(torch.equal, model(x, 301)[:3], MIXTURE(x, 301)))
     plain, once = MIXTURE(x, 200).eps, ddim.steered(MIXTURE, log_soft)(x, 200).eps
     torch.testing.assert_close(model(x, 200).eps - plain, 2 * (once - plain))
 

@@ -56,10 +56,13 @@ class Mixture:
         return from_eps(x, self.eps(x, torch.where(here == 1, self.abar[1], here)), here)
 
     def eps(self, x: Tensor, abar: Tensor) -> Tensor:
-        """E[ε | x] = √(1−ᾱ) Σ_k r_k(x) (x − √ᾱ m_k)/(ᾱ v + 1 − ᾱ) at any level ᾱ, r_k the responsibilities."""
+        """E[ε | x] = √(1−ᾱ) Σ_k r_k(x) (x − √ᾱ m_k)/(ᾱ v + 1 − ᾱ) at any level ᾱ, 0-dim or (N, 1, 1, 1), with r_k the
+        responsibilities.
+        """
         total = abar * self.variance + 1 - abar
-        offset = x[:, None] - abar.sqrt() * self.means  # (N, K, C, H, W)
-        r = (self.weights.log() - offset.flatten(2).square().sum(2) / (2 * total)).softmax(1)  # (N, K)
+        offset = x[:, None] - abar.sqrt()[..., None] * self.means  # (N, K, C, H, W)
+        each = 2 * total.flatten()[:, None]  # (1 or N, 1)
+        r = (self.weights.log() - offset.flatten(2).square().sum(2) / each).softmax(1)  # (N, K)
         return (1 - abar).sqrt() * (r[:, :, None, None, None] * offset).sum(1) / total
 
     def log_density(self, x: Tensor, t: Time) -> Tensor:

@@ -40,10 +40,11 @@ def save(model: Model, to: str | Path, dtype: torch.dtype = torch.float32) -> Pa
     config = {"_class_name": name, "_diffusers_version": "0.35.0", **asdict(c)}
     if config.get("num_class_embeds", 0) is None:
         del config["num_class_embeds"]  # diffusers' default: what knows no classes is the same bytes as ever
+    family = "DDPM" if model.learns_variance else "DDIM"  # whose scheduler takes a variance
     pipeline = {
-        "_class_name": "DDIMPipeline",
+        "_class_name": f"{family}Pipeline",
         "_diffusers_version": "0.35.0",
-        "scheduler": ["diffusers", "DDIMScheduler"],
+        "scheduler": ["diffusers", f"{family}Scheduler"],
         "unet": ["diffusers" if plain else "ddim", name],
         "ddim": {"version": __version__, **record_of(model.facts)},
     }

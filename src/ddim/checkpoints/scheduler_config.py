@@ -157,7 +157,9 @@ def unheeded(config: dict) -> list[str]:
     variance = (config.get("variance_type") or "") if kind.startswith("DDPM") else ""
     if variance.startswith("fixed_large"):
         said.append(f"variance_type {variance} is not the default here: --eta 1 --variance large samples with it")
-    if variance.startswith("learned"):
+    if variance == "learned_range":
+        said.append(f"variance_type {variance} is not the default here: --eta 1 --variance learned samples with it")
+    if variance == "learned":
         said.append(f"variance_type {variance} is not used: the variance of --eta 1 is a fixed one here")
     if config.get("thresholding"):
         said.append("thresholding is not done, and x̂_0 not clipped in its place")
@@ -168,11 +170,14 @@ def unheeded(config: dict) -> list[str]:
 
 def scheduler_config(model) -> dict:
     """The diffusers scheduler of a model: the one that its folder had, where it still describes the model; else a
-    DDIMScheduler, whose "trailing" grid is our linear one wherever S divides T. Raises InputError where β cannot be.
+    DDIMScheduler, whose "trailing" grid is our linear one wherever S divides T. Of a model that learned its variance it
+    is a DDPMScheduler, which alone takes that, on its "leading" grid: only there does it add no noise in the last step.
+    Raises InputError where β cannot be.
     """
+    learned = {"_class_name": "DDPMScheduler", "variance_type": "learned_range"} if model.learns_variance else {}
     had, predicts = model.facts.scheduler, {ours: name for name, ours in PREDICTION_TYPES.items()}[model.predicts]
     if had and had.get("prediction_type", "epsilon") == predicts and torch.equal(abar_of(had), model.abar):
-        return dict(had)
+        return {**had, **learned}
     clip = model.facts.clip
     config = {
         "_class_name": "DDIMScheduler",
@@ -182,9 +187,10 @@ def scheduler_config(model) -> dict:
         "prediction_type": predicts,
         "clip_sample": bool(clip),
         **({"clip_sample_range": clip.range} if isinstance(clip, Clip) else {}),
-        "set_alpha_to_one": True,
+        **({} if learned else {"set_alpha_to_one": True}),
         "steps_offset": 0,
-        "timestep_spacing": "trailing",
+        "timestep_spacing": "leading" if learned else "trailing",
+        **learned,
     }
     abar_of(config)
     return config

@@ -32,10 +32,13 @@ GROUPS = {
         "inpaint": "Make a part of images anew.",
         "restore": "Make images of small, grey or blurred ones.",
         "vary": "Make images like an image, or give it another class.",
+        "directions": "Draw images along the directions of a model: principal components, or from class to class.",
     },
     "measure": {
         "evaluate": "Measure FID, KID, precision, recall and time over steps and η, as the paper's table 1.",
         "reconstruct": "Encode and decode images, and measure what is lost: the paper's table 2.",
+        "likelihood": "Measure the bits per dimension of images, by the variational bound or along the ODE.",
+        "latents": "Hold the latents of images against N(0, I), by solver and number of steps.",
         "consistency": "Compare the images that different numbers of steps make of the same noise.",
         "reproduce": "Write the paper's tables 1 and 2 and figures 3 to 6, for a model.",
     },

@@ -19,19 +19,11 @@ import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from ddim.cli.checks import check_empty, check_fall, check_number, check_tuned
+from ddim.cli.names import SolverName as SolverName
+from ddim.cli.names import Spacing, check_spacing
 from ddim.errors import LARGEST, InputError
 
 Options = TypeVar("Options")
-SPACINGS = (
-    "linear", "quadratic", "power-1.5", "official-linear", "official-quadratic", "leading", "leading+1", "trailing",
-    "linspace", "log-snr", "karras",
-)  # fmt: skip
-ANY_SPACING = re.compile(r"power-\d{1,2}(\.\d{1,6})?|leading\+\d{1,6}")  # those whose name holds a number
-Spacing = Annotated[str, arg(metavar="{" + ",".join(SPACINGS) + ",power-P,leading+N}")]
-SolverName = Literal[
-    "ddim", "ab2", "ab3", "ipndm", "dpm++2m", "dpm++3m", "unipc", "unipc2", "unipc3", "heun", "dpm++2s", "euler-t",
-    "sde-dpm++2m", "implicit", "exact", "o-belm", "tuned",
-]  # fmt: skip
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Eta = Annotated[float | Literal["hat"], arg(metavar="FLOAT|hat")]
 ModelName = Annotated[str, Positional, arg(metavar="MODEL")]
@@ -56,6 +48,7 @@ class Machine:
 RANGES = {  # of options by name, in any verb; what depends on the model is checked with the model
     **dict.fromkeys(("n", "steps", "reconstructed"), (1, LARGEST)),
     "frames": (2, 10**4),
+    "probes": (0, 10**4),
     "batch_size": (1, 10**6),
     **dict.fromkeys(("size", "image_size", "num_head_channels"), (1, 4096)),
     **dict.fromkeys(("T", "time"), (1, 10**6)),
@@ -101,11 +94,12 @@ class SampleGrid(Grid):
 class Noise:
     """Noise in each step."""
 
-    eta: Eta = 0.0
+    eta: Eta | None = None
     """Noise in each step: 0 is DDIM, 1 is DDPM; hat is DDPM with the larger variance, the same as --eta 1 --variance
-    large."""
-    variance: Literal["small", "large"] = "small"
-    """Variance of the noise: small is the posterior's, large is DDPM's upper bound (for --eta 1)."""
+    large. By default 0; 1 for a model of less than a million training images."""
+    variance: Literal["small", "large", "learned"] = "small"
+    """Variance of the noise: small is the posterior's; for --eta 1, large is DDPM's upper bound, learned is what a
+    network learned between them."""
     seed: int = 0
     """Seed of all noise: image k of a seed is the same whatever n and the batch size."""
 
@@ -233,8 +227,8 @@ def check(options: object, given: frozenset[str] = frozenset()) -> None:
             raise InputError(f"{NEEDED[field.name]} is empty")
         if field.name == "device" and value is not None and not DEVICE.fullmatch(value):
             raise InputError(f"device {value} is not available here: name cpu, cuda, cuda:1 or mps")
-        if field.name == "spacing" and value not in (None, *SPACINGS) and not ANY_SPACING.fullmatch(value):
-            raise InputError(f"unknown --spacing {value!r}: choose one of {', '.join(SPACINGS)}, power-P or leading+N")
+        if field.name == "spacing":
+            check_spacing(value)
         if field.name == "times" and value is not None:
             check_fall(value)
     if isinstance(options, Clipping) and options.clip_range <= 0:

@@ -9,6 +9,7 @@ from ddim.diffusion.facts import Facts
 from ddim.diffusion.guidance import Labelled, guided
 from ddim.diffusion.interpolation import interpolate, interpolate_ddpm, slerp, slerp_grid
 from ddim.diffusion.latents import decode, encode
+from ddim.diffusion.likelihood import likelihood
 from ddim.diffusion.model import Denoiser, Model
 from ddim.diffusion.process import Prediction
 from ddim.diffusion.sampling import generate, sample
@@ -17,6 +18,6 @@ from ddim.diffusion.walk import Moment, walk
 
 __all__ = [
     "SOLVERS", "Clip", "Clipped", "Denoiser", "Facts", "Labelled", "Model", "Moment", "Prediction", "Solver",
-    "clipping", "decode", "encode", "explore", "generate", "guided", "interpolate", "interpolate_ddpm", "multistep",
-    "neighbours", "sample", "slerp", "slerp_grid", "walk",
+    "clipping", "decode", "encode", "explore", "generate", "guided", "interpolate", "interpolate_ddpm", "likelihood",
+    "multistep", "neighbours", "sample", "slerp", "slerp_grid", "walk",
 ]  # fmt: skip

@@ -56,13 +56,13 @@ def clamped(x: Tensor, prediction: Prediction, clip: Clip) -> Prediction:
     if free.all():
         return prediction
     x0 = prediction.x0.clamp(-clip.range, clip.range)
-    clipped = Prediction(x0, prediction.eps, prediction.abar)
+    clipped = prediction._replace(x0=x0)
     if not clip.keep_eps:
-        clipped = from_x0(x, x0, prediction.abar)
+        clipped = clipped._replace(eps=from_x0(x, x0, prediction.abar).eps)
     if not free.any():
         return clipped
     x0, eps = (torch.where(free, a, b) for a, b in zip(prediction[:2], clipped[:2], strict=True))
-    return Prediction(x0.to(x.dtype), eps.to(x.dtype), prediction.abar)
+    return prediction._replace(x0=x0.to(x.dtype), eps=eps.to(x.dtype))
 
 
 # What `Model`s are sampled with by default: clipped where there is more noise than signal, 1 − ᾱ > ᾱ, and x̂_0 therefore

@@ -81,7 +81,7 @@ def shifted(prediction: Prediction, slope: Tensor) -> Prediction:
     """The Prediction with ε − √(1−ᾱ) g in the place of ε, g the gradient of a log-density at x (N, C, H, W): x̂_0 is
     then x̂_0 + (1−ᾱ)/√ᾱ g. At a level without any signal g is nothing.
     """
-    x0, eps, abar = (part.detach() for part in prediction)
+    x0, eps, abar = (part.detach() for part in prediction[:3])
     moved = x0 + torch.where(abar == 0, 0.0, (1 - abar) / abar.sqrt()) * slope
     return Prediction(moved.to(x0.dtype), (eps - (1 - abar).sqrt() * slope).to(eps.dtype), abar)
 
@@ -129,7 +129,7 @@ class DPS(Solver):
             prediction = model(leaf, t)
             off = (self.y - self.operator(prediction.x0)).flatten(1)
             (slope,) = torch.autograd.grad(off.norm(dim=1).sum(), leaf)
-        known = Prediction(*(part.detach() for part in prediction))
+        known = Prediction(*(part.detach() for part in prediction[:3]))
         onward, _, state = self.inner.step(Answered(model.abar, known), x, t, s, state)
         return onward - self.scale * slope, known, state
 

@@ -107,11 +107,14 @@ class Labelled(Around):
         both = self.model(torch.cat([x, x]), times, torch.cat([labels, nothing]))
         abar = both.abar[: len(x)] if both.abar.ndim and len(both.abar) > 1 else both.abar
         of_class, of_none = (Prediction(*parts, abar) for parts in zip(*(p.chunk(2) for p in both[:2]), strict=True))
+        if both.variance is not None:  # what was learned of it goes with the class
+            of_class = of_class._replace(variance=both.variance[: len(x)])
         led = rescaled(x, led_by(of_class, of_none, way.scale), of_class, way.rescale if way.scale else 0.0)
         if acts.all():
             return led
         acts = acts.to(x.device).view(-1, 1, 1, 1)
-        return Prediction(*(torch.where(acts, a, b) for a, b in zip(led[:2], of_class[:2], strict=True)), abar)
+        x0, eps = (torch.where(acts, a, b) for a, b in zip(led[:2], of_class[:2], strict=True))
+        return led._replace(x0=x0, eps=eps)
 
 
 def led_by(of_class: Prediction, of_none: Prediction, scale: float) -> Prediction:
@@ -119,7 +122,7 @@ def led_by(of_class: Prediction, of_none: Prediction, scale: float) -> Predictio
     be 0.
     """
     x0, eps = (u + scale * (c - u) for u, c in zip(of_none[:2], of_class[:2], strict=True))
-    return Prediction(x0, eps, of_class.abar)
+    return of_class._replace(x0=x0, eps=eps)
 
 
 def rescaled(x: Tensor, led: Prediction, of_class: Prediction, share: float) -> Prediction:
@@ -128,7 +131,7 @@ def rescaled(x: Tensor, led: Prediction, of_class: Prediction, share: float) -> 
         return led
     of, to = (p.x0.std((1, 2, 3), keepdim=True) for p in (led, of_class))  # (N, 1, 1, 1)
     x0 = led.x0 * (share * to / of.clamp(min=1e-12) + 1 - share)
-    return Prediction(x0, from_x0(x, x0, led.abar).eps.to(x.dtype), led.abar)
+    return led._replace(x0=x0, eps=from_x0(x, x0, led.abar).eps.to(x.dtype))
 
 
 def guided(model: Denoiser, label: Label | None = None, guidance: float | Guidance = 1.0) -> Denoiser:

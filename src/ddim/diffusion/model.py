@@ -59,8 +59,8 @@ def check_images(model: Denoiser, x: Tensor) -> None:
 class Model:
     """A trained network with its noise schedule.
 
-    network: (x (N, C, H, W), index (N,)) -> (N, ≥C, H, W); channels past C (a learned variance) are dropped. One with
-    classes takes a label (N,) too.
+    network: (x (N, C, H, W), index (N,)) -> (N, C, H, W), or (N, 2C, H, W) where it learned the variance of a step too.
+    One with classes takes a label (N,) too.
     abar: (T+1,) float64, on the CPU.  shape: (C, H, W).  predicts: "eps", "x0" or "v".
     """
 
@@ -107,6 +107,15 @@ class Model:
         return digest.hexdigest()[:16]
 
     @property
+    def learns_variance(self) -> bool:
+        """Whether its network tells the variance of a step too, as a place between DDPM's two: `Prediction.variance`.
+
+        diffusers' "learned", as against "learned_range", is a variance itself, which is not used.
+        """
+        channels = getattr(getattr(self.network, "config", None), "out_channels", self.shape[0])
+        return channels == 2 * self.shape[0] and self.facts.scheduler.get("variance_type") != "learned"
+
+    @property
     def embeddings(self) -> int:
         """How many labels its network knows, one that stands for no class included; 0 where it knows none."""
         return getattr(getattr(self.network, "config", None), "num_class_embeds", None) or 0
@@ -142,7 +151,8 @@ class Model:
             raise InputError(f"t is for {len(t)} images; x holds {len(x)}")
         weight = next(self.network.parameters())
         inputs = (network_index(t, x), *self._labels(x, labels))
-        out = self.network(x.to(weight.dtype), *inputs)[:, : x.shape[1]].to(x.dtype)
+        both = self.network(x.to(weight.dtype), *inputs)
+        out = both[:, : x.shape[1]].to(x.dtype)
         here = level(self.abar, t, x)
         asked = level(self.abar, at_least_1(t), x) if self.predicts == "x0" else here
         prediction = PARAMETRISATIONS[self.predicts](x, out, asked)
@@ -151,6 +161,8 @@ class Model:
             prediction = Prediction(x0.to(x.dtype), eps.to(x.dtype), here)
         elif t == 0:
             prediction = Prediction(x, prediction.eps, here)
+        if self.learns_variance:
+            prediction = prediction._replace(variance=both[:, x.shape[1] :].to(x.dtype))
         return clamped(x, prediction, self.clip) if self.clip else prediction
 
     def _labels(self, x: Tensor, labels: Tensor | None) -> tuple[Tensor, ...]:

@@ -15,6 +15,7 @@ class Prediction(NamedTuple):
     x0: Tensor  # (N, C, H, W) the clean image
     eps: Tensor  # (N, C, H, W) the noise in it
     abar: Tensor  # the level ᾱ at which it was made
+    variance: Tensor | None = None  # (N, C, H, W) where it learned that of a step: see `learned_log_variance`
 
 
 def marginal(x0: Tensor, eps: Tensor, abar: Tensor) -> Tensor:
@@ -56,6 +57,16 @@ def sigma(eta: float, abar_t: Tensor, abar_s: Tensor) -> Tensor:
 def sigma_hat(abar_t: Tensor, abar_s: Tensor) -> Tensor:
     """σ̂ = √(1 − ᾱ_t/ᾱ_s), DDPM's larger deviation (appendix D.3). It scales the noise only; mask it at s = 0."""
     return (1 - abar_t / abar_s).sqrt()
+
+
+def learned_log_variance(v: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """log σ² of a step that a network learned: (1+v)/2 log β + (1−v)/2 log β̃ (Nichol & Dhariwal 2021, arXiv 2102.09672,
+    eq. 15), where β̃ = σ(1)² and β = σ̂² are those of this very step, so it is for any sub-sequence.
+
+    v: (N, C, H, W), about [−1, 1] and not clamped.  low, high: log β̃ and log β.
+    """
+    share = (v + 1) / 2
+    return share * high + (1 - share) * low
 
 
 def posterior_mean(prediction: Prediction, abar_s: Tensor, sigma: Tensor) -> Tensor:

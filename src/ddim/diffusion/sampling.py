@@ -13,7 +13,7 @@ from ddim.diffusion.guidance import Guidance, Label, guided, labels_of
 from ddim.diffusion.model import Denoiser, check_images, levels
 from ddim.diffusion.noise import check_seed, draws, normal
 from ddim.diffusion.schedule import Time
-from ddim.diffusion.solvers import Solver, check_eta, clip_with, of_model, with_noise
+from ddim.diffusion.solvers import Solver, check_eta, check_variance, clip_with, of_model, with_noise
 from ddim.diffusion.walk import Moment, walk
 from ddim.errors import InputError, check_whole
 from ddim.system.machine import free_memory
@@ -39,7 +39,7 @@ def generate(
     x: their starting noise (N, C, H, W), by default draw 0 of each image's own stream. The noise of step i is draw i,
     whatever x. label: for all, or one an image. The rest as for `sample`.
     """
-    check_eta(levels(model), times, eta, variance)
+    check_eta(levels(model), times, eta, variance), check_variance(model, variance)
     device = getattr(model, "device", "cpu")
     x = (normal(seed, indices, image_shape(model, shape)) if x is None else x).to(device)
     own = of_model(model, solver, len(times) - 1)
@@ -52,7 +52,7 @@ def sample(
     model: Denoiser,
     n: int | None = None,
     steps: int | None = None,
-    eta: float | str = 0.0,
+    eta: float | str | None = None,
     spacing: str | None = None,
     seed: int = 0,
     noise: Tensor | None = None,
@@ -73,7 +73,9 @@ def sample(
     steps, spacing: see `ddim.schedule.times`; `times`, an explicit falling grid, replaces both.
     solver: a name of `ddim.SOLVERS`, "tuned" for what `ddim.tune` found, or a value. What is left out of these is as
     `ddim.diffusion.course.manner` says; solver="ddim" alone is the paper's.
-    eta: 0 is DDIM, 1 is DDPM.  variance: "small" is σ(η), "large" is σ̂ of DDPM; eta="hat" means both at once.
+    eta: 0 is DDIM, 1 is DDPM; by default 0, and 1 for a young network where no solver is named and no `noise` given.
+    variance: "small" is σ(η), "large" is σ̂ of DDPM; eta="hat" means both at once; "learned" is what a network learned
+    between the two, at η = 1.
     noise: x at the first time, (n, C, H, W), instead of the seed's own; the images have its dtype, else float32.
     clip: clamp each x̂_0; by default as the model's folder says, else where there is more noise than signal, and never
     with a tuned solver: see `ddim.diffusion.clipping`. The paper's own samples have clip=False.
@@ -92,7 +94,8 @@ def sample(
     if (size := 4 * n * prod(shape)) > free_memory(torch.device("cpu")):
         raise InputError(f"{n:,} images take {size / 2**30:,.0f} GiB of memory: take fewer, or ddim.sample_files")
     check_seed(seed)
-    path, solver, *_ = sampling_course(model, steps, spacing, times, solver, eta, variance)
+    eta = 0.0 if (noise is not None, eta, variance) == (True, None, "small") else eta  # a latent has one image
+    path, solver, _, _, eta = sampling_course(model, steps, spacing, times, solver, eta, variance)
     labels = None if label is None else labels_of(model, label, n)
     batches = list(chunks(n, default_batch_size(model, shape) if batch_size is None else batch_size))
     made = []

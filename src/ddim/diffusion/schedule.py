@@ -13,7 +13,7 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
-from ddim.diffusion.spacings import SPACINGS, spelled
+from ddim.diffusion.spacings import SPACINGS, spelled, steps_in
 from ddim.errors import InputError, check_whole, choose, listed, shown
 from ddim.system.machine import widest
 
@@ -98,7 +98,7 @@ def time_at(abar: Tensor, wanted: Tensor) -> Time:
     snr = (abar / (1 - abar)).log()  # (T+1,) log-SNR, infinite at 0
     part = (snr[low] - found.logit()) / (snr[low] - snr[low + 1])
     part = torch.where(low == 0, ((1 / found - 1) / (1 / abar[1] - 1)).sqrt(), part)
-    t = torch.where(abar[low] == found, low, low + part)
+    t = torch.where(abar[low] == found, low, torch.where(abar[low + 1] == found, low + 1, low + part))
     t = torch.where((t - t.round()).abs() < 1e-9, t.round(), t)  # rounding does not make a whole time a broken one
     return check_time(len(abar) - 1, t if wanted.ndim else t[0])
 
@@ -109,14 +109,18 @@ def times(T: int, steps: int, spacing: str = "linear") -> list[int]:
     spacing: a name of `SPACINGS`, all of whole times. `linear`, `quadratic` and `power-P`, which is T (i/S)^P for any P
     of 1 or more, start at T and are `steps + 1` long for every 1 ≤ steps ≤ T. The `official-` grids reproduce the
     official code's indices exactly, and may be longer or shorter. `leading`, `trailing` and `linspace` are diffusers';
-    "leading+1" is `leading` with a `steps_offset` of 1, and so on. For the spacings of levels see `grid`. InputError.
+    "leading+1" is `leading` with a `steps_offset` of 1, and so on. `ddim25` and `10,15,20` are improved-diffusion's,
+    and say the number of steps themselves. For the spacings of levels see `grid`. InputError.
     """
+    said = sum(steps_in(spacing))
     spread = choose("spacing", spacing, {**SPACINGS, **LEVEL_SPACINGS, **spelled(spacing)})
     check_whole("steps", steps, -math.inf)
     if not 1 <= steps <= T:
         raise InputError(f"steps must be from 1 to {T}, the model's number of noise levels; got {steps}")
     if spacing in LEVEL_SPACINGS:
         raise InputError(f"spacing {spacing} depends on the noise schedule: call ddim.schedule.grid with its abar")
+    if said not in (0, steps):
+        raise InputError(f"spacing {spacing} has {said} steps; got {steps}: give {said}, or another spacing")
     found = spread(T, steps)
     if found[-1] > T:
         raise InputError(f"spacing {spacing} with {steps} steps begins at {found[-1]}, above the model's T of {T}")

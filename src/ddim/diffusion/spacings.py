@@ -3,8 +3,11 @@
 import re
 from collections.abc import Callable
 from functools import partial
+from itertools import accumulate, islice, repeat
 
 import torch
+
+from ddim.errors import InputError
 
 
 def _linear_times(T: int, S: int) -> list[int]:
@@ -55,6 +58,28 @@ def _linspace_times(T: int, S: int) -> list[int]:
     return [round((T - 1) / max(S - 1, 1) * i) + 1 for i in range(S)]
 
 
+def _strided_times(T: int, S: int) -> list[int]:
+    """improved-diffusion's "ddimS": every so many-th 0-based index from 0, by the stride that gives S of them."""
+    stride = next((i for i in range(1, T) if len(range(0, T, i)) == S), None)
+    if stride is None:
+        raise InputError(f"spacing ddim{S}: no whole stride over {T} levels gives {S} steps; take linear")
+    return [k + 1 for k in range(0, T, stride)]
+
+
+def _sectioned_times(T: int, S: int, sections: tuple[int, ...]) -> list[int]:
+    """improved-diffusion's "10,15,20": as many equal sections of the levels, from the data on, the larger ones first;
+    in each so many 0-based indices, evenly from its first to its last, rounded, halves to even."""
+    found, start = [], 0
+    for i, count in enumerate(sections):
+        size = T // len(sections) + (i < T % len(sections))
+        if not 1 <= count <= size:
+            raise InputError(f"a section of {size} levels has from 1 to {size} steps; got {count}")
+        stride = (size - 1) / (count - 1) if count > 1 else 1
+        found += [start + round(at) + 1 for at in islice(accumulate(repeat(stride), initial=0.0), count)]
+        start += size
+    return found
+
+
 SPACINGS: dict[str, Callable[[int, int], list[int]]] = {
     "linear": _linear_times,
     "quadratic": _quadratic_times,
@@ -68,10 +93,21 @@ SPACINGS: dict[str, Callable[[int, int], list[int]]] = {
 }
 
 
+def steps_in(name: object) -> tuple[int, ...]:
+    """The numbers of steps that the name of a spacing says, ddim25 or 10,15,20; none in any other."""
+    said = re.fullmatch(r"(?:ddim)?(\d{1,6})|\d{1,6}(?:,\d{1,6})+", name) if isinstance(name, str) else None
+    return tuple(map(int, name.removeprefix("ddim").split(","))) if said else ()
+
+
 def spelled(name: str) -> dict[str, Callable[[int, int], list[int]]]:
-    """The row of a spacing whose name holds a number, leading+N or power-P with P ≥ 1; no row for any other name."""
+    """The row of a spacing whose name holds a number: leading+N, power-P with P ≥ 1, ddimN, or N,N,…; no row for any
+    other name."""
     if not isinstance(name, str):
         return {}
+    if re.fullmatch(r"ddim\d{1,6}", name):
+        return {name: _strided_times}
+    if counts := steps_in(name):
+        return {name: partial(_sectioned_times, sections=counts)}
     if offset := re.fullmatch(r"leading\+(\d{1,6})", name):
         return {name: partial(_leading_times, offset=int(offset[1]))}
     power = re.fullmatch(r"power-(\d{1,2}(?:\.\d{1,6})?)", name)

@@ -57,9 +57,13 @@ class Selection(ImageSet):
         k = bisect_right(self.ends, i)
         return self.parts[k], i - (self.ends[k - 1] if k else 0)
 
-    def open(self, i: int) -> Image.Image:
+    def opened(self, i: int) -> Image.Image:
+        """Image i as it is, but for what its source crops away."""
         part, j = self._locate(i)
-        image = part.open(j).crop(part.crop) if part.crop else part.open(j)
+        return part.open(j).crop(part.crop) if part.crop else part.open(j)
+
+    def open(self, i: int) -> Image.Image:
+        image = self.opened(i)
         width, height = image.size
         if (width, height) != (self.size, self.size):
             self._say(f"{self.name(i)} is {width}×{height}", f"cropped and resized to {self.size}×{self.size}")
@@ -76,6 +80,13 @@ class Selection(ImageSet):
     def name(self, i: int) -> str:
         part, j = self._locate(i)
         return part.name(j)
+
+    def label(self, i: int) -> str | None:
+        """The name of the class of image i; None where nothing tells it."""
+        part, j = self._locate(i)
+        if part.labels is None or part.labels.numbers[j] < 0:
+            return None
+        return part.labels.classes[part.labels.numbers[j]]
 
     def __len__(self) -> int:
         return self.ends[-1] if self.kept is None else len(self.kept)

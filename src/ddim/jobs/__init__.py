@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ddim.lazy import exports
 
 if TYPE_CHECKING:
+    from ddim.jobs.directions import directions_figure
     from ddim.jobs.exploring import explore_files
     from ddim.jobs.latent_figures import diffusion_sequence, interpolation_figure
     from ddim.jobs.latent_jobs import decode_files, encode_files
@@ -19,6 +20,7 @@ _HOMES = {
     "interpolation_figure": "latent_figures",
     "decode_files": "latent_jobs",
     "encode_files": "latent_jobs",
+    "directions_figure": "directions",
     "picked": "picking",
     "restore_files": "restoring",
     "sample_files": "sampling",

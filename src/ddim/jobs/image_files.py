@@ -89,7 +89,7 @@ def clean_of(folder: Path, name: str) -> None:
             part.unlink(missing_ok=True)
 
 
-def pack(shards: Shards, batches: Sequence[range], path: Path) -> None:
+def pack(shards: Shards, batches: Sequence[range], path: Path) -> Path:
     """All shards as one .npz with arr_0, (n, H, W, C) uint8, as other tools read it; a shard at a time in memory."""
     first = shards.read(batches[0])
     header = {"descr": "|u1", "fortran_order": False, "shape": (batches[-1].stop, *first.shape[2:], first.shape[1])}
@@ -101,3 +101,4 @@ def pack(shards: Shards, batches: Sequence[range], path: Path) -> None:
         np.lib.format.write_array_header_1_0(file, header)
         for indices in batches:
             file.write(shards.read(indices).permute(0, 2, 3, 1).contiguous().numpy())
+    return path

@@ -71,7 +71,7 @@ def diffusion_sequence(
             for i, moment in enumerate(generate(model, indices, path, seed=seed, clip=clip, solver=solver)):
                 # The walk shows x after a step, beside the prediction made before it: x_t is read from the latter.
                 if i in states:
-                    x0, eps, level = moment.prediction
+                    x0, eps, level = moment.prediction[:3]
                     states[i].append(torch.stack([level.sqrt() * x0 + (1 - level).sqrt() * eps, x0]).cpu())
                 advance()
             states[S].append(torch.stack([moment.x, moment.x]).cpu())

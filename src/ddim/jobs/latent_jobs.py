@@ -12,10 +12,11 @@ from ddim.diffusion.latents import check_pair_grid, decoding, encoding, latents_
 from ddim.diffusion.model import Denoiser, Model
 from ddim.diffusion.sampling import chunks, default_batch_size
 from ddim.diffusion.schedule import Time, grid
-from ddim.diffusion.solvers import Exact, Implicit, Solver, find
+from ddim.diffusion.solvers import Adaptive, Exact, Implicit, Solver, find
 from ddim.errors import InputError
 from ddim.images.pixels import to_uint8
 from ddim.images.selection import Selection
+from ddim.jobs.adaptive_steps import keep, summary
 from ddim.jobs.bars import bar
 from ddim.jobs.cost import calls_of, foretell
 from ddim.jobs.image_files import clean_of
@@ -35,6 +36,7 @@ class Encoded:
     mean: float
     deviation: float
     residual: float
+    adaptive: str | None = None  # what an adaptive solver took
 
 
 def data_course(
@@ -91,6 +93,9 @@ def encode_files(
     about = {"model": model.fingerprint, "solver": solver.name, "times": path, "names": names}
     about |= {} if label is None else {"label": label, "guidance": kept(guidance)}
     tensors = ("z", "before") if isinstance(solver, Exact) else ("z",)
+    beside = out.with_suffix(".evaluations.jsonl")
+    if isinstance(solver, Adaptive):
+        beside.unlink(missing_ok=True)
     residual, total, squares, count = 0.0, 0.0, 0.0, 0
     foretell(model, len(batches[0]), len(batches) * calls_of(solver, path[::-1]))
     with (
@@ -101,6 +106,7 @@ def encode_files(
             x = chosen.batch(indices).to(model.device)  # (B, C, H, W)
             for moment in encoding(guide(indices), x, path, solver):
                 advance()
+            keep(beside, indices, moment.state)
             latents = latents_of(moment, x)
             append(*(latents if isinstance(latents, tuple) else (latents,)))
             if isinstance(solver, Implicit):
@@ -108,7 +114,9 @@ def encode_files(
             z = moment.x.to(x.dtype).cpu().double()
             total, squares, count = total + z.sum().item(), squares + z.square().sum().item(), count + z.numel()
     mean = total / count
-    return Encoded(out, len(chosen), mean, max(squares / count - mean**2, 0) ** 0.5, residual)
+    return Encoded(
+        out, len(chosen), mean, max(squares / count - mean**2, 0) ** 0.5, residual, summary(beside, len(chosen))
+    )
 
 
 @dataclass(frozen=True)

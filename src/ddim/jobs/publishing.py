@@ -68,14 +68,14 @@ def push(
     table = Path(metrics) if metrics else Path(source) / "table.md"
     if metrics and not table.is_file():
         raise InputError(f"{table}: no such file")
-    times, solver, *_ = sampling_course(model, None if steps is None else min(steps, model.T))
+    times, solver, _, _, eta = sampling_course(model, None if steps is None else min(steps, model.T))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save(replace(model, facts=shareable_facts(model.facts)), folder)
         with bar("sampling", len(times) - 1, progress) as advance:
             labels = in_turn(model, SHOWN) if model.classes else None
             n = SHOWN if labels is None else len(labels)
-            for moment in generate(model, range(n), times, seed=seed, label=labels, solver=solver):
+            for moment in generate(model, range(n), times, eta, seed, label=labels, solver=solver):
                 advance()
         sheet = sheets.grid(moment.x) if labels is None else sheets.by_class(moment.x, labels, model.classes)
         sheets.save(sheet, folder / "samples.png")

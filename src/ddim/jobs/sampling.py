@@ -22,10 +22,11 @@ from ddim.diffusion.model import Model, levels
 from ddim.diffusion.noise import check_seed
 from ddim.diffusion.sampling import chunks, default_batch_size, generate
 from ddim.diffusion.schedule import Time
-from ddim.diffusion.solvers import Solver, check_eta, clip_with, noise_of, with_noise
+from ddim.diffusion.solvers import Solver, check_eta, check_variance, clip_with, noise_of, with_noise
 from ddim.diffusion.walk import Moment
 from ddim.errors import InputError, check_whole, choose, shown
 from ddim.images.pixels import to_uint8
+from ddim.jobs.adaptive_steps import keep, summary
 from ddim.jobs.bars import Progress, bar
 from ddim.jobs.cost import calls_of, foretell
 from ddim.jobs.image_files import Pngs, Shards, clean_of, pack
@@ -37,6 +38,7 @@ from ddim.system.processes import processes, watched
 
 # What a folder from before these settings existed was made with.
 BEFORE = {"solver": "ddim", "variance": "small", "label": None, "guidance": 1.0}
+EVALUATIONS = "evaluations.jsonl"  # of an adaptive solver
 SHEET = 64  # images on the sheet of the first ones
 
 
@@ -95,6 +97,7 @@ class Sampled:
     images: Path  # the folder of PNG files, or the .npz file
     sheet: Path  # the first images as one image
     shown: int  # how many of them
+    adaptive: str | None = None  # what an adaptive solver took
 
 
 @torch.no_grad()
@@ -103,7 +106,7 @@ def sample_files(
     out: str | Path,
     n: int = 64,
     steps: int | None = None,
-    eta: float | str = 0.0,
+    eta: float | str | None = None,
     spacing: str | None = None,
     seed: int = 0,
     clip: Clip | bool | None = None,
@@ -118,16 +121,15 @@ def sample_files(
     guidance: float | Guidance = 1.0,
 ) -> Sampled | None:
     """n images into the folder `out`: one PNG file each, or one images.npz (arr_0: uint8, n×H×W×C). The sheet of the
-    first 64 lies beside the folder. Called again with the same settings, it continues where it was stopped.
-
-    The rest as for `ddim.sample`. workers: the processes that share the work, by default those of the launcher.
-    Returns None in the processes that help. Raises InputError.
+    first 64 lies beside the folder. Called again with the same settings, it continues where it was stopped. The rest as
+    for `ddim.sample`. workers: the processes that share the work, by default those of the launcher. Returns None in the
+    processes that help. Raises InputError.
     """
     check_named(model, out), check_whole("n", n), check_seed(seed), choose("format", format, {"png": 1, "npz": 1})
     out, workers = Path(out), workers or processes(str(model.device))
-    path, how, spacing, steps = sampling_course(model, steps, spacing, times, solver, eta, variance)
+    path, how, spacing, steps, eta = sampling_course(model, steps, spacing, times, solver, eta, variance)
     clip, npz = clip_with(how, clip), format == "npz"
-    check_eta(model.abar, path, eta, variance)
+    check_eta(model.abar, path, eta, variance), check_variance(model, variance)
     with_noise(how, eta, variance, iter(()))
     label, beside = plain(model, label, n, guidance), sheet_beside(out)
     eta, variance = noise_of(eta, variance)
@@ -151,13 +153,14 @@ def sample_files(
             for indices in share:
                 for moment in job.walk(model, indices):
                     advance(len(indices))
+                keep(out / EVALUATIONS, indices, moment.state)  # first: what has images has its line
                 job.write(indices, moment.x)
             workers.wait_for_everyone()
         if not workers.is_main_process:
             return None
-        if npz:
-            pack(files, job.batches(), out / "images.npz")
-        return Sampled(out / "images.npz" if npz else out, beside, draw_sheet(job, model, beside))
+        images = pack(files, job.batches(), out / "images.npz") if npz else out
+        sheet, took = draw_sheet(job, model, beside), summary(out / EVALUATIONS, n)
+        return Sampled(images, beside, sheet, took)
 
 
 def check_named(model: Model, out: str | Path) -> None:

@@ -85,7 +85,8 @@ def prepared(source: Model, settings: Settings, classes: tuple[str, ...] | None)
     levels, patch = len(old.block_out_channels), getattr(old, "patch", 1)
     check_size(data.size, levels, patch)
     weights = dict(source.network.state_dict())
-    config = replace(old, sample_size=data.size, out_channels=old.in_channels)
+    learns = settings.optimiser.loss != "simple"
+    config = replace(old, sample_size=data.size, out_channels=old.in_channels * (2 if learns else 1))
     if isinstance(source.network, UNet):
         weights = with_classes(weights, source, classes, data.label_drop > 0, name)
         rows = len(weights[TABLE]) if TABLE in weights else None
@@ -94,8 +95,10 @@ def prepared(source: Model, settings: Settings, classes: tuple[str, ...] | None)
         raise InputError(f"{name}: a {type(source.network).__name__} takes no classes; leave out --labels")
     network = type(source.network)(config)
     for key in ("conv_out.weight", "conv_out.bias", "final_conv.weight", "final_conv.bias"):
-        if key in weights:  # a learned variance comes after the noise, and is not trained here
-            weights[key] = weights[key][: network.state_dict()[key].shape[0]]
+        if key in weights:  # the variance comes after the noise: left out, kept, or at first 0, between DDPM's two
+            rows, wanted = weights[key], network.state_dict()[key].shape[0]
+            more = rows.new_zeros(max(0, wanted - len(rows)), *rows.shape[1:])
+            weights[key] = torch.cat([rows[:wanted], more])
     network.load_state_dict(weights)
     return Model(network, source.abar, (data.channels, data.size, data.size), facts=Facts(classes=classes))
 

@@ -68,6 +68,6 @@ def losses_by_level(model: Model, images: Tensor, labels: Tensor | None, seed: i
         x, e, t, *y = (part.to(device) for part in parts)
         level = model.abar.float().to(device)[t][:, None, None, None]
         with accelerator.autocast():
-            out = model.network(marginal(x, e, level), t - 1, *y)
+            out = model.network(marginal(x, e, level), t - 1, *y)[:, : x.shape[1]]  # without a learned variance
         errors.append(F.mse_loss(out.float(), e, reduction="none").mean((1, 2, 3)).cpu())
     return torch.cat(errors).view(n, LEVELS).mean(0).tolist()

@@ -15,8 +15,10 @@ from ddim.images.batches import numbered, order
 from ddim.images.image_set import ImageSet
 from ddim.images.pixels import to_float
 from ddim.system.files import folder, replacing
+from ddim.training import resampling
 from ddim.training.loss import dropped, loss_of, randomness
 from ddim.training.settings import Optimiser, Settings
+from ddim.training.variational import ResampledVLB, hybrid_loss
 
 
 def ema(decay: float):
@@ -40,7 +42,7 @@ def rate(o: Optimiser, step: int, course: float = 0.0) -> float:
     return o.lr * rise * fall
 
 
-KEPT = ("step", "pending", "seconds", "reserve", "course")  # of a state, beside its weights
+KEPT = ("step", "pending", "seconds", "reserve", "course", "history")  # of a state, beside its weights
 
 
 @dataclass
@@ -58,6 +60,7 @@ class State:
     seconds: float = 0.0
     reserve: float = 0.0
     course: float = 0.0
+    history: Tensor | None = None  # of the losses, for times drawn by it: see `resampling`
 
     @classmethod
     def new(cls, o: Optimiser, network: nn.Module) -> "State":
@@ -85,6 +88,14 @@ class State:
             ) from error
 
 
+def drawn(settings: Settings, state: State, step: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """The random numbers of a step, see `randomness`; the times by the history of the losses where there is one."""
+    times, eps, coin = randomness(settings.optimiser.seed, step, shape, settings.noise.T)
+    if state.history is not None:
+        times = resampling.draw(state.history, settings.optimiser.seed, step, shape[0])
+    return times, eps, coin
+
+
 def fit(
     settings: Settings,
     state: State,
@@ -103,14 +114,16 @@ def fit(
     d, o, network = settings.data, settings.optimiser, state.network
     wrapped, optimizer = accelerator.prepare(torch.compile(network) if o.compile else network, state.optimizer)
     share = slice(accelerator.process_index, None, accelerator.num_processes)
+    if o.loss == "vlb" and state.history is None:
+        state.history = resampling.empty(settings.noise.T)
+    measure = {"simple": loss_of, "hybrid": hybrid_loss}.get(o.loss) or ResampledVLB(state.history)
     index = order(len(images), o.batch_size, o.seed, state.step)
     stream = numbered(images, (batch[share] for batch in index), d.workers)
     network.train()
     while state.step < o.steps:
         step = state.step + 1
         shape = (o.batch_size, d.channels, d.size, d.size)
-        drawn = randomness(o.seed, step, shape, settings.noise.T)
-        times, eps, coin = (value[share].to(accelerator.device) for value in drawn)
+        times, eps, coin = (value[share].to(accelerator.device) for value in drawn(settings, state, step, shape))
         pixels, numbers = next(stream)
         x0 = to_float(pixels.to(accelerator.device, non_blocking=True))  # (N, C, H, W)
         if d.flip:
@@ -130,12 +143,14 @@ def fit(
         for k, part in enumerate(parts, 1):
             with nullcontext() if k == o.accumulate else accelerator.no_sync(wrapped):
                 with accelerator.autocast():
-                    share_of = loss_of(wrapped, *part[:3], abar, *part[3:]) / o.accumulate
+                    share_of = measure(wrapped, *part[:3], abar, *part[3:]) / o.accumulate
                 accelerator.backward(share_of)
             loss += share_of.detach()
         accelerator.clip_grad_norm_(network.parameters(), o.grad_clip)
         optimizer.step()
         optimizer.zero_grad()
+        if isinstance(measure, ResampledVLB):
+            measure.remember(accelerator)
         state.average.update_parameters(network)
         state.step = step
         yield loss

@@ -22,7 +22,7 @@ def unet_config(settings: Settings, classes: int = 0) -> UNetConfig:
         {
             "sample_size": size,
             "in_channels": channels,
-            "out_channels": channels,
+            "out_channels": channels * (1 if settings.optimiser.loss == "simple" else 2),
             "block_out_channels": tuple(n.ch * m for m in n.mult),
             "down_block_types": tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attends),
             "up_block_types": tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)),

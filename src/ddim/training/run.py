@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ddim.checkpoints.saving import save
+from ddim.diffusion.course import YOUNG
 from ddim.diffusion.facts import Facts
 from ddim.diffusion.guidance import in_turn
 from ddim.diffusion.model import Model
@@ -106,15 +107,15 @@ class Run:
 
     def averaged(self) -> Model:
         """The model with the averaged weights, in evaluation mode."""
-        o, step = self.settings.optimiser, self.state.step
+        o, step, init = self.settings.optimiser, self.state.step, self.settings.network.init
         facts = Facts(
             preset=self.preset,
             data=self.settings.data.data,
             classes=self.classes,
             steps=step,
-            images=step * o.batch_size,
+            images=None if init else step * o.batch_size,  # a network that began with another's weights has seen more
             averaged=True,
-            notes={"init": init} if (init := self.settings.network.init) else {},
+            notes={"init": init} if init else {},
         )
         return replace(self.model, network=self.state.average.module.eval(), facts=facts)
 
@@ -125,15 +126,14 @@ class Run:
             self.finished or step == self.settings.optimiser.steps or step % getattr(self.settings.logging, what) == 0
         )
 
-    def sampling(self, steps: int = 50, numbers: range = range(SHOWN)) -> Iterator[Moment]:
-        """The walk that makes samples of the averaged weights: of the classes in turn, up to 16 of them, or of none.
+    def sampling(self, steps: int = YOUNG.steps, numbers: range = range(SHOWN)) -> Iterator[Moment]:
+        """The walk that makes samples of the averaged weights, as those of a young network are made: of the classes in
+        turn, up to 16 of them, or of none.
 
-        With noise in each step and clipped: it forgets the errors of a young network, which a walk without noise
-        carries to its end as specks of colour.
         numbers: which of the seed; with classes, others than those of a sheet are of all classes in turn.
         """
-        times = grid(self.model.abar, min(steps, self.model.T))
-        how = {"eta": 1.0, "seed": self.settings.optimiser.seed, "clip": True}
+        times = grid(self.model.abar, min(steps, self.model.T), YOUNG.spacing)
+        how = {"eta": YOUNG.eta, "seed": self.settings.optimiser.seed, "solver": YOUNG.solver}
         if self.classes is None:
             return generate(self.averaged(), numbers, times, **how)
         if numbers != range(SHOWN):

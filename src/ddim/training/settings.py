@@ -122,6 +122,9 @@ class NoiseLevels(Group):
 class Optimiser(Group):
     """The optimiser and the arithmetic."""
 
+    loss: Literal["simple", "hybrid", "vlb"] = "simple"
+    """What is made small: simple is the squared error of ε. hybrid adds 0.001 of the variational bound, by which the
+    network learns the variance of each step; vlb is that bound alone, at times drawn by the history of their losses."""
     steps: int = count(800_000, resume=True)
     """Optimiser steps."""
     time: str = setting("", resume=True)

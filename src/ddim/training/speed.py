@@ -13,6 +13,7 @@ from ddim.training.loop import State
 from ddim.training.loss import loss_of
 from ddim.training.new_model import build
 from ddim.training.settings import Settings
+from ddim.training.variational import hybrid_loss
 from ddim.training.watch import Clock
 
 TRIAL = 8  # images of the first, short steps
@@ -56,7 +57,8 @@ def step(settings: Settings, state: State, abar: torch.Tensor, n: int, accelerat
     table = getattr(network, "class_embedding", None)
     labels = () if table is None else (torch.zeros(n, dtype=torch.long, device=accelerator.device),)
     with accelerator.autocast():
-        loss = loss_of(network, x0, times, torch.randn_like(x0), abar, *labels)
+        measure = loss_of if settings.optimiser.loss == "simple" else hybrid_loss
+        loss = measure(network, x0, times, torch.randn_like(x0), abar, *labels)
     loss.backward()
     state.optimizer.step()
     state.optimizer.zero_grad()

@@ -33,8 +33,6 @@ from ddim.training.steps import continue_by, steps
 from ddim.training.tracking import tracked
 from ddim.training.watch import Clock, Watch, seconds_of
 
-YOUNG = 1_000_000  # images
-
 
 @dataclass(frozen=True)
 class Trained:
@@ -46,7 +44,6 @@ class Trained:
     main: bool = True  # whether this process speaks for all
     resume: str = ""  # the command that continues it
     report: Sequence[str] = ()  # what it has reached, and whether more time would have helped, in lines
-    young: bool = False  # it has seen few images, so that sampling without noise may leave specks of colour
 
 
 def train(
@@ -108,12 +105,7 @@ def train(
                 for moment in walk:
                     pass
             run.draw(moment.x, path)
-    return Trained(ask.out, run.state.step, run.finished, main, resuming(ask.preset, ask.out), report(run), young(run))
-
-
-def young(run: Run) -> bool:
-    """Whether a run has seen so few images that its network errs much; not where images are as simple as 8×8."""
-    return run.state.step * run.settings.optimiser.batch_size < YOUNG and run.settings.data.size > 8
+    return Trained(ask.out, run.state.step, run.finished, main, resuming(ask.preset, ask.out), report(run))
 
 
 def beginning(ask: Request) -> tuple[Request, Model | None]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from ddim.diffusion.course import YOUNG
 from ddim.diffusion.walk import Moment
 from ddim.system.files import folder
 from ddim.system.messages import warn
@@ -13,7 +14,7 @@ from ddim.training.watch import Timer, Watch, in_words
 FIRST = 2.0  # minutes to the first sheet, at most
 SHARE = 0.01  # of a run's time that one sheet may take
 MARGIN = 1.25  # of what the end takes, beyond what it took before
-MOST, LEAST = 50, 5  # steps of its walk
+MOST, LEAST = YOUNG.steps, 5  # steps of its walk
 LOOK = 5  # seconds of steps that a forecast is made from
 DAY = 86400
 

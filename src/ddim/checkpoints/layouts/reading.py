@@ -1,6 +1,5 @@
 """Single files of weights from other code: recognised by their keys, completed by options, made into models."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +20,6 @@ from ddim.diffusion.model import Model
 from ddim.errors import InputError, choose
 from ddim.networks.lucidrains_unet import LucidUNet, config_of
 from ddim.networks.unet import UNet, UNetConfig
-
-log = logging.getLogger("ddim")
 
 PUBLISHED_SIZES = {  # width multipliers -> image size, of the official, improved- and guided-diffusion models
     (1, 2, 2, 2): 32,
@@ -90,11 +87,9 @@ def size_of(widths: tuple[int, ...], o: Options, path: Path) -> tuple[int, dict]
 
 
 def model_of(network: UNet | LucidUNet, abar: Tensor, predicts: str, assumed: dict) -> Model:
-    """A model of images as the network's configuration has them, with a line of what was assumed."""
+    """A model of images as the network's configuration has them."""
     c = network.config
     height, width = c.sample_size if isinstance(c.sample_size, tuple) else (c.sample_size, c.sample_size)
-    if extra := c.out_channels - c.in_channels:
-        log.warning("the network also learned its variance: %d of its %d channels are dropped", extra, c.out_channels)
     return Model(network, abar, (c.in_channels, height, width), predicts, Facts(assumed=assumed))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from ddim.cli.classes import Classes
 from ddim.cli.models import load_model
 from ddim.cli.options import EXACT, NEED_IMAGES, Grid, ImageNames, Machine, ModelName, SolverName, parse
+from ddim.cli.tolerance import Tolerance
 from ddim.system.messages import say
 
 EXAMPLES = (
@@ -27,6 +28,7 @@ class Encode:
     solver: SolverName = "ddim"
     """ddim: the paper's way. implicit: solve for the step that sampling undoes, in a few evaluations each. exact: a
     pair of latents from which the images come back to rounding. heun, unipc: of higher order."""
+    tolerance: Tolerance = Tolerance()
     classes: Classes = Classes()
     skip_broken: bool = False
     """Leave images out that cannot be read, instead of stopping."""
@@ -37,14 +39,19 @@ class Encode:
 
 def main(args: Sequence[str]) -> None:
     o = parse(Encode, "encode", args)
+    solver = o.tolerance.solver(None if o.solver == "ddim" else o.solver) or "ddim"
     from ddim.jobs.latent_jobs import encode_files
 
     model, g = load_model(o.model, o.machine), o.grid
+    if o.tolerance.tolerance is not None and g == Grid(steps=100):
+        g = Grid(steps=10)  # the steps between are its own
     made = encode_files(
-        model, o.images, o.out, g.steps, g.spacing, g.times, o.solver, o.machine.batch_size, o.skip_broken, True,
+        model, o.images, o.out, g.steps, g.spacing, g.times, solver, o.machine.batch_size, o.skip_broken, True,
         o.classes.label, o.classes.value(),
     )  # fmt: skip
     say(f"{made.n} latents: {made.file}")
     say(f"mean {made.mean:.3f}, standard deviation {made.deviation:.3f} (N(0, 1) has 0 and 1)")
+    if made.adaptive:
+        say(made.adaptive)
     if o.solver == "implicit":
         say(f"largest residual of a step: {made.residual:.2g}")

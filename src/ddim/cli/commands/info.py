@@ -55,7 +55,7 @@ def described(model) -> dict[str, object]:
         "parameters": f"{sum(p.numel() for p in model.network.parameters()):,}",
         "images": f"{height}×{width}, {'greyscale' if channels == 1 else 'RGB' if channels == 3 else channels}",
         **({"classes": classes(model)} if model.classes else {}),
-        "predicts": model.predicts,
+        "predicts": model.predicts + (" and the variance of a step" if model.learns_variance else ""),
         "noise levels": f"T = {model.T}",
         "schedule": f"{betas['beta_schedule'] if betas['trained_betas'] is None else 'a list of β'}, "
         f"β {betas['beta_start']:g} … {betas['beta_end']:g}",

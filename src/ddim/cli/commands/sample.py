@@ -8,6 +8,7 @@ from typing import Literal
 from ddim.cli.classes import ManyClasses
 from ddim.cli.models import load_model
 from ddim.cli.options import Clipping, Machine, ModelName, Noise, SampleGrid, SolverName, parse
+from ddim.cli.tolerance import Tolerance
 from ddim.system.messages import say
 
 EXAMPLES = (
@@ -31,6 +32,7 @@ class Sample:
     solver: SolverName | None = None
     """How each step is taken; by default unipc, or ddim with --eta or where the model's folder spreads the steps.
     heun and dpm++2s evaluate the network twice in each; tuned is what ddim tune found for so many steps."""
+    tolerance: Tolerance = Tolerance()
     afs: bool = False
     """Take the noise for the network's first answer, of which it is nearly true: one evaluation less."""
     noise: Noise = Noise()
@@ -49,7 +51,7 @@ class Sample:
 
     def folder(self, way) -> Path:
         """Where the images go: named after the settings."""
-        eta = self.noise.eta if self.noise.variance == "small" else "hat"
+        eta = {"small": way.eta, "large": "hat"}.get(self.noise.variance, self.noise.variance)
         steps = f"S{way.steps}" if self.grid.times is None else f"times{len(way.times) - 1}"
         steps += f"-{way.spacing}" if way.spacing else ""
         clip = {"auto": "", "on": "-clip", "off": "-noclip"}[self.clipping.clip]
@@ -66,18 +68,24 @@ def main(args: Sequence[str]) -> None:
     from ddim.system.processes import processes
 
     check_pick(o.pick, o.n)
+    solver = o.tolerance.solver(o.solver)
     workers = processes(o.machine.device)
     model = load_model(o.model, o.machine, workers.device, workers.is_main_process, o.compile)
-    g, noise, solver = o.grid, o.noise, o.solver
+    g, noise, eta = o.grid, o.noise, o.noise.eta
     if o.afs:
-        solver = f"{manner(model, g.steps, g.spacing, solver, noise.eta, noise.variance).solver}+afs"
-    way = sampling_course(model, g.steps, g.spacing, g.times, solver, noise.eta, noise.variance)
+        chosen = manner(model, g.steps, g.spacing, solver, eta, noise.variance)
+        solver, eta = f"{chosen.solver}+afs", chosen.eta
+    way = sampling_course(model, g.steps, g.spacing, g.times, solver, eta, noise.variance)
+    if way.eta and eta is None:
+        say(f"{model.facts.images:,} training images are few: with noise in each step (--eta 0 leaves it out)")
     made = sample_files(
-        model, o.out or o.folder(way), o.n, g.steps, noise.eta, g.spacing, noise.seed, o.clipping.value(), o.format,
+        model, o.out or o.folder(way), o.n, g.steps, eta, g.spacing, noise.seed, o.clipping.value(), o.format,
         o.machine.batch_size, g.times, solver, noise.variance, progress=True, workers=workers, label=o.classes.label,
         guidance=o.classes.value(),
     )  # fmt: skip
     if made:
         say(f"{o.n} images: {made.images}", f"sheet of the first {made.shown}: {made.sheet}")
+        if made.adaptive:
+            say(made.adaptive)
         if o.pick:
             say(f"sheet of those picked: {picked(made.images, o.pick)}")

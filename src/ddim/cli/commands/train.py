@@ -88,8 +88,7 @@ def main(args: Sequence[str]) -> None:
     data, how = changes.pop("data", None), {"device": options.device, "progress": True, "since": began}
     made = train(data, options.out, name, options.resume, **how, **changes)
     if made.main:  # one process speaks for all
-        noisy = " --eta 1 --clip   # so young a network shows more with noise in each step" if made.young else ""
-        ended = f"model: {made.out}", f"sample it: ddim sample {made.out}{noisy}"
+        ended = f"model: {made.out}", f"sample it: ddim sample {made.out}"
         say(*made.report)
         say(*ended if made.finished else (f"stopped, saved in {made.out}; continue with: {made.resume}",))
     if not made.finished:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ddim.diffusion.process import Prediction
 from ddim.diffusion.schedule import Time, level
+from ddim.diffusion.solvers.adaptive import Adaptive
 from ddim.diffusion.solvers.contract import Solver, only
 from ddim.errors import InputError
 
@@ -65,5 +66,7 @@ class AnalyticalFirst(Solver):
 
 
 def afs(solver: Solver) -> AnalyticalFirst:
-    """The solver with the analytical first step."""
+    """The solver with the analytical first step. Raises InputError where the first step is not one of the grid's."""
+    if isinstance(solver, Adaptive):
+        raise InputError(f"solver {solver.name} chooses its own steps and takes no +afs")
     return AnalyticalFirst(f"{solver.name}+afs", solver.order, solver)

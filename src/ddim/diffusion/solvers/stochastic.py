@@ -1,4 +1,6 @@
-"""Steps with noise: (12) with σ(η) (16), or with DDPM's larger deviation σ̂ (appendix D.3). Down only."""
+"""Steps with noise: (12) with σ(η) (16), with DDPM's larger deviation σ̂ (appendix D.3), or with a learned one between
+them. Down only.
+"""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -10,14 +12,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ddim.diffusion.process import Prediction, posterior_mean, sigma, sigma_hat
+from ddim.diffusion.process import Prediction, learned_log_variance, posterior_mean, sigma, sigma_hat
 from ddim.diffusion.schedule import Time, level
 from ddim.diffusion.solvers.contract import Solver, only
 from ddim.diffusion.solvers.multisteps import dpm2m_mean
 from ddim.errors import InputError, shown
 
-Variance = Literal["small", "large"]
-VARIANCES = ("small", "large")
+Variance = Literal["small", "large", "learned"]
+VARIANCES = ("small", "large", "learned")
+UNLEARNED = "this model has not learned its variance: choose variance small or large"
 Mean = Callable[[tuple[Prediction, ...], Tensor, Tensor], Tensor]
 
 
@@ -32,8 +35,9 @@ class Stochastic(Solver):
     law of what comes out.
 
     mean: of the step, from the last `memory` predictions, newest first, the level ᾱ_s and the deviation σ; DDIM's by
-    default.  variance: "small" is σ(η); "large" is σ̂, which scales the noise alone, while the direction keeps σ(η). η
-    is 1 there: in the direction, σ̂ would make the radicand negative.
+    default.  variance: "small" is σ(η); "large" is σ̂, "learned" what the network says, a place between the two for each
+    pixel. These scale the noise alone, while the direction keeps σ(η). η is 1 there: in the direction, σ̂ would make the
+    radicand negative.
     """
 
     name: str = "ddim"
@@ -53,13 +57,24 @@ class Stochastic(Solver):
         data = abar_s == 1
         if data.all():  # the last step adds no noise: σ(η) is 0 there by itself, σ̂ is not
             return mean.to(x.dtype), prediction, past
-        spread = sigma_hat(prediction.abar, abar_s) if self.variance == "large" else direction
+        spread = self.spread(prediction, abar_s, direction)
         if spread.ndim:
             spread = torch.where(data, 0.0, spread)
         z = next(self.noise, None)
         if z is None:
             raise InputError(f"solver {self.name} needs noise in every step: use ddim.sample, or choose dpm++2m")
         return (mean + spread * z).to(x.dtype), prediction, past
+
+    def spread(self, prediction: Prediction, abar_s: Tensor, direction: Tensor) -> Tensor:
+        """The deviation of the noise of a step to level ᾱ_s, a number or one for each pixel."""
+        if self.variance == "small":
+            return direction
+        if self.variance == "large":
+            return sigma_hat(prediction.abar, abar_s)
+        if prediction.variance is None:
+            raise InputError(UNLEARNED)
+        low, high = 2 * direction.log(), 2 * sigma_hat(prediction.abar, abar_s).log()
+        return (learned_log_variance(prediction.variance, low, high) / 2).exp()
 
 
 # SDE-DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, section 5), which is η = 1 of `dpm++2m`.
@@ -74,9 +89,15 @@ def noise_of(eta: float | str, variance: str = "small") -> tuple[float, Variance
         raise InputError(f"eta must be 0 or more, or 'hat'; got {shown(eta)}")
     if variance not in VARIANCES:
         raise InputError(f"unknown variance {shown(variance)}: choose one of {', '.join(VARIANCES)}")
-    if variance == "large" and eta != 1:
-        raise InputError(f"variance large needs eta 1; got eta {eta:g}")
+    if variance != "small" and eta != 1:
+        raise InputError(f"variance {variance} needs eta 1; got eta {eta:g}")
     return float(eta), variance
+
+
+def check_variance(model, variance: str) -> None:
+    """Raise InputError where a model is known not to have learned the variance that is asked for."""
+    if variance == "learned" and not getattr(model, "learns_variance", True):
+        raise InputError(UNLEARNED)
 
 
 def check_eta(abar: Tensor, times: Sequence[Time], eta: float | str, variance: str = "small") -> None:

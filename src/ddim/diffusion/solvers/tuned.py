@@ -67,8 +67,8 @@ def prediction_at(model, x: Tensor, t: Time, asked: Time) -> Prediction:
     prediction = model(x, asked)
     if not isinstance(asked, Tensor) and asked == t:
         return prediction
-    x0, eps, abar = from_eps(x, prediction.eps, level(model.abar, t, x))
-    return Prediction(x0.to(x.dtype), eps, abar)
+    moved = from_eps(x, prediction.eps, level(model.abar, t, x))
+    return moved._replace(x0=moved.x0.to(x.dtype))
 
 
 @dataclass(frozen=True)
