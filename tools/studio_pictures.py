@@ -92,6 +92,8 @@ def drawn(page, path: Path, colours: int | None) -> None:
     """Save what the page shows, as high as it is."""
     page.mouse.move(0, 0)
     page.wait_for_timeout(800)
+    wide, seen = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert wide <= seen, f"{path}: {wide} pixels wide, and {seen} are seen"
     image = Image.open(BytesIO(page.screenshot(full_page=True))).convert("RGB")
     if colours:
         image = image.quantize(colours, dither=Image.Dither.NONE)

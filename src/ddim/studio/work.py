@@ -46,6 +46,7 @@ class Studio:
     trainings: dict[str, subprocess.Popen] = field(default_factory=dict, repr=False)  # those started here, by name
     loaded: dict[tuple[str, str], Model] = field(default_factory=dict, repr=False)
     decoded: dict[tuple, Tensor | ImageSet] = field(default_factory=dict, repr=False)  # real images, by shape and name
+    timed: dict[tuple[str, int], float] = field(default_factory=dict, repr=False)  # DDPM's seconds, by model and images
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
