@@ -60,7 +60,7 @@ def edit(page, tab) -> None:
         y = box["y"] + (row + 0.5) * box["height"] / 8
         page.mouse.move(box["x"] + 0.2 * box["width"], y)
         page.mouse.down()
-        page.mouse.move(box["x"] + 0.8 * box["width"], y, steps=12)
+        page.mouse.move(box["x"] + 0.8 * box["width"], y)
         page.mouse.up()
     tab.get_by_text("24 pixels are painted").wait_for()
     tab.get_by_role("button", name="Inpaint", exact=True).click()

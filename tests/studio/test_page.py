@@ -87,10 +87,9 @@ def test_another_view_is_not_blocked_by_long_work(page, chromium, address: str):
 
 def test_fields_out_of_range_get_their_sentence(page):
     tab = page.locator("#sample")
-    for steps, words in (("5000", "the number of steps is a whole number from 1 to 1000; got 5000"),):
-        tab.get_by_label("Steps").first.fill(steps)
-        tab.get_by_role("button", name="Sample", exact=True).click()
-        tab.get_by_text(words).wait_for()
+    tab.get_by_label("Steps").first.fill("5000")
+    tab.get_by_role("button", name="Sample", exact=True).click()
+    tab.get_by_text("the number of steps is a whole number from 1 to 1000; got 5000").wait_for()
 
 
 def test_the_keyboard_is_enough(page):
