@@ -15,7 +15,7 @@ def opened(page, number: int):
     tab = page.locator("#edit")
     tab.get_by_role("tab", name="Inpaint").click()
     tab.get_by_label("number in the data").fill(str(number))
-    tab.get_by_role("button", name="From the data").click()
+    tab.get_by_role("button", name="From data").click()
     tab.locator("canvas").wait_for()
     return tab
 

@@ -75,7 +75,7 @@ def test_another_view_is_not_blocked_by_long_work(page, chromium, address: str):
     other.goto(address)
     other.get_by_text("M parameters").wait_for()
     other.get_by_role("tab", name="Encode", exact=True).click()
-    other.locator("#encode").get_by_role("button", name="From the data").click()
+    other.locator("#encode").get_by_role("button", name="From data").click()
     other.locator("#encode").get_by_role("button", name="image 0").wait_for()
     other.close()
     tab.get_by_role("button", name="Stop").first.click()
@@ -106,6 +106,15 @@ def test_the_page_allows_nothing_from_elsewhere(page, address: str):
     assert "http" not in policy
     fonts = page.evaluate("[...document.fonts].map(font => font.family)")
     assert not [font for font in fonts if "Google" in font]
+
+
+def test_files_of_the_machine_are_not_served_and_uploads_are_bounded(page, address: str, place):
+    (place / "out").mkdir(exist_ok=True)
+    (place / "out" / "secret.txt").write_text("secret")
+    for path in ("/etc/passwd", place / "out" / "secret.txt", __file__):
+        assert page.request.get(f"{address}gradio_api/file={path}").status in (403, 404)
+    large = {"files": {"name": "large.png", "mimeType": "image/png", "buffer": bytes(33 * 2**20)}}
+    assert page.request.post(f"{address}gradio_api/upload", multipart=large).status == 413
 
 
 @pytest.mark.slow

@@ -64,6 +64,8 @@ element.addEventListener('pointerdown', event => {
   const [x, y] = at(canvas, event), s = state(canvas);
   stroke = {canvas, on: s.mask[y * canvas.width + x] ? 0 : 1};
   s.keys = false;
+  event.preventDefault();
+  canvas.focus({preventScroll: true});
   canvas.setPointerCapture(event.pointerId);
   dab(canvas, x, y, stroke.on);
 });

@@ -14,7 +14,6 @@ from ddim.diffusion.noise import normal
 from ddim.diffusion.sampling import default_batch_size
 from ddim.errors import InputError
 from ddim.evaluation.metrics import neighbours
-from ddim.images.cache import load
 from ddim.images.pixels import to_uint8
 from ddim.jobs.cost import seconds_of_ddpm
 from ddim.studio import comparing, pictures
@@ -104,11 +103,10 @@ def details(studio: Studio, page, drawn: Drawn, index: Any) -> Iterator[dict]:
         page.left: chooser(drawn, k), page.right: "".join(parts), page.lines: pictures.recipe(drawn.recipe(k)),
     }  # fmt: skip
     try:
-        images = studio.images(studio.model(drawn.origin.name))
+        real = studio.known(studio.model(drawn.origin.name))
     except InputError as error:
         found = f'<p class="hint">{error}</p>'
     else:
-        real = load(images)
         if isinstance(real, Tensor):
             index, distance = neighbours(to_uint8(image[None]), real, NEAREST)
             text = f"nearest training images, at {distance[0, 0]:.1f} to {distance[0, -1]:.1f} grey levels (rms)"

@@ -69,8 +69,8 @@ class Tray:
         self.sheet = html("", js_on_load=pictures.CHOOSE, elem_classes="tray")
         with gr.Row(elem_classes="fields"):
             upload = gr.UploadButton("Upload…", file_count="multiple", file_types=["image"], min_width=90)
-            number = gr.Number(0, show_label=False, label="number in the data", precision=0, minimum=0, min_width=70)
-            take = gr.Button("From the data", min_width=120)
+            number = gr.Number(0, show_label=False, label="number in the data", precision=0, minimum=0, min_width=60)
+            take = gr.Button("From data", min_width=100)
         self.shown = [self.sheet, self.given, self.chosen]
         state = [model, drawn, given, self.chosen]
         view(upload.upload, self.note, self.uploads, [upload, *state], self.shown, ordered=True)

@@ -13,10 +13,12 @@ from typing import Any
 
 import gradio as gr
 import torch
+from torch import Tensor
 
 from ddim.checkpoints.loading import load
 from ddim.diffusion.model import Model
 from ddim.errors import InputError, choose
+from ddim.images.cache import load as decode
 from ddim.images.image_set import ImageSet
 from ddim.images.sources import find
 from ddim.networks.acceleration.prepare import prepare
@@ -43,6 +45,7 @@ class Studio:
     precision: str = "auto"
     trainings: dict[str, subprocess.Popen] = field(default_factory=dict, repr=False)  # those started here, by name
     loaded: dict[tuple[str, str], Model] = field(default_factory=dict, repr=False)
+    decoded: dict[tuple, Tensor | ImageSet] = field(default_factory=dict, repr=False)  # real images, by shape and name
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -93,6 +96,14 @@ class Studio:
             raise InputError("the training images are not here: start the studio with --data IMAGES")
         channels, size, _ = model.shape
         return find(source, size, channels)
+
+    def known(self, model: Model) -> Tensor | ImageSet:
+        """All real images for a model, (N, C, H, W) uint8; a set where they are too many for memory. InputError."""
+        images, key = self.images(model), (model.shape, self.data or model.facts.data)
+        with self.lock:
+            if key not in self.decoded:
+                self.decoded[key] = decode(images)
+            return self.decoded[key]
 
 
 def html(value: str = "", **how: Any) -> gr.HTML:
