@@ -24,7 +24,7 @@ def application(studio):
     import gradio as gr
     from fastapi import FastAPI
 
-    from ddim.studio.looks import CSS, theme
+    from ddim.studio.looks import CSS, HEAD, theme
     from ddim.studio.page import page
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -37,7 +37,7 @@ def application(studio):
 
     return gr.mount_gradio_app(
         app, page(studio), "/", footer_links=[], run_history=False, show_error=True, max_file_size=LARGEST,
-        ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False, theme=theme(), css=CSS,
+        ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False, theme=theme(), css=CSS, head=HEAD,
         app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
     )  # fmt: skip
 

@@ -46,6 +46,7 @@ class Studio:
     trainings: dict[str, subprocess.Popen] = field(default_factory=dict, repr=False)  # those started here, by name
     loaded: dict[tuple[str, str], Model] = field(default_factory=dict, repr=False)
     decoded: dict[tuple, Tensor | ImageSet] = field(default_factory=dict, repr=False)  # real images, by shape and name
+    timed: dict[tuple[str, int], float] = field(default_factory=dict, repr=False)  # DDPM's seconds, by model and images
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -211,3 +212,10 @@ def whole(value: Any, name: str, least: int, most: int) -> int:
     if type(value) not in (int, float) or not least <= value <= most or value != int(value):
         raise InputError(f"{name} is a whole number from {least} to {most}; got {value}")
     return int(value)
+
+
+def number(value: Any, name: str, least: float, most: float) -> float:
+    """A number from a field of the page. Raises InputError."""
+    if type(value) not in (int, float) or not least <= value <= most:
+        raise InputError(f"{name} is a number from {least:g} to {most:g}; got {value}")
+    return round(float(value), 4)
