@@ -23,7 +23,7 @@ from ddim.studio import Studio
 LOOKS = {"wide": (1400, 900), "phone": (400, 800)}
 SHOWN = [(tab, "wide", "light") for tab in ("sample", "interpolate", "encode", "edit", "explore", "train", "figures")]
 SHOWN += [("edit", "phone", "light"), ("sample", "wide", "dark")]
-COLOURS = 96  # of a picture in the docs
+COLOURS = 255  # of a picture in the docs
 
 
 def sample(page, tab) -> None:

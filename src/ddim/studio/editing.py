@@ -17,9 +17,10 @@ from ddim.errors import InputError, choose
 from ddim.studio import pictures
 from ddim.studio.painting import PAINT, easel, file_of, mask_of
 from ddim.studio.recipes import Origin, Recipe, arguments, literal
+from ddim.studio.settings import Studio
 from ddim.studio.tray import Given, Tray
 from ddim.studio.ways import labels_for
-from ddim.studio.work import LIVE, Studio, html, number, view, whole, work
+from ddim.studio.work import LIVE, html, number, view, whole, work
 
 MOST = 16  # answers
 

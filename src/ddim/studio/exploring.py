@@ -15,7 +15,8 @@ from ddim.diffusion.sampling import generate
 from ddim.errors import InputError
 from ddim.studio import pictures
 from ddim.studio.recipes import Origin, Recipe, arguments
-from ddim.studio.work import LIVE, Studio, html, number, whole, work
+from ddim.studio.settings import Studio
+from ddim.studio.work import LIVE, html, number, whole, work
 
 SHEET = 9
 

@@ -16,8 +16,9 @@ from ddim.evaluation.metrics import neighbours
 from ddim.images.pixels import to_uint8
 from ddim.jobs.cost import seconds_of_ddpm
 from ddim.studio import comparing, pictures
+from ddim.studio.settings import Studio
 from ddim.studio.ways import Drawn, Way, fields
-from ddim.studio.work import LIVE, Studio, html, view, whole, work
+from ddim.studio.work import LIVE, html, view, whole, work
 
 SHOWN = 16  # images of a walk that goes on
 NEAREST = 6  # training images beside a chosen one

@@ -49,7 +49,7 @@ def serve(studio, host: str = "127.0.0.1", port: int = 7860) -> None:
     with ExitStack() as stack:
         door = stack.enter_context(listening(host, port))
         studio.check()
-        uploads = tempfile.mkdtemp(prefix=".uploads-", dir=folder(studio.out))
+        uploads = tempfile.mkdtemp(prefix=".uploads-", dir=folder(studio.out).absolute())
         stack.callback(shutil.rmtree, uploads, ignore_errors=True)
         os.environ["GRADIO_TEMP_DIR"] = uploads
         how = uvicorn.Config(application(studio), log_level="error", timeout_graceful_shutdown=1)
