@@ -1,7 +1,7 @@
 """Draws the figure of the README: python tools/steps_figure.py docs/steps.png
 
-The same latents at 1000, 50, 10 and 5 evaluations of the bundled `cifar10` by the default solver, and the seconds for them all: the
-least of three measurements, of one for 1000.
+The same latents at 1000, 50, 10 and 5 evaluations of the bundled `cifar10` by the default solver, and the seconds for all:
+the least of three measurements, of one for 1000.
 """
 
 import sys
