@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.errors import InputError
     from ddim.evaluation import features, metrics
     from ddim.evaluation.fid_grid import evaluate
+    from ddim.evaluation.latent_law import latents_law
     from ddim.evaluation.likelihood_table import measure_likelihood
     from ddim.evaluation.reconstruction import reconstruct
     from ddim.evaluation.reproduction import reproduce
@@ -49,6 +50,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.jobs.sampling import sample_files
     from ddim.jobs.varying import vary_files
     from ddim.networks.acceleration.prepare import prepare
+    from ddim.plots.batches import save_images, show
     from ddim.training.trainer import train
 
 _HOMES = {
@@ -88,12 +90,15 @@ _HOMES = {
     "metrics": "evaluation.metrics",
     "features": "evaluation.features",
     "evaluate": "evaluation.fid_grid",
+    "latents_law": "evaluation.latent_law",
     "measure_likelihood": "evaluation.likelihood_table",
     "reconstruct": "evaluation.reconstruction",
     "reproduce": "evaluation.reproduction",
     "consistency": "evaluation.step_consistency",
     "tune": "evaluation.tuning",
     "plots": "plots",
+    "save_images": "plots.batches",
+    "show": "plots.batches",
     "data": "images",
     "summarise": "images.summary",
     "picked": "jobs.picking",

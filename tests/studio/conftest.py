@@ -1,10 +1,13 @@
-"""One server and one browser for the tests of a process; a page each."""
+"""One server and one browser for the tests of a process, and a page for those of a file."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.browser import CHROMIUM, WAIT, browser, served
+from support.models import labelled_model
+
+import ddim
 
 
 @pytest.fixture(scope="session")
@@ -22,15 +25,22 @@ def place(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def address(place: Path) -> Iterator[str]:
+def classes(place: Path) -> str:
+    """A model of the studio that knows classes."""
+    ddim.save(labelled_model(), place / "classes")
+    return str(place / "classes")
+
+
+@pytest.fixture(scope="session")
+def address(place: Path, classes: str) -> Iterator[str]:
     from ddim.studio import Studio
 
-    with served(Studio(("digits",), place / "out", "digits", device="cpu")) as url:
+    with served(Studio(("digits", classes), place / "out", "digits", device="cpu")) as url:
         yield url
 
 
-@pytest.fixture
-def page(chromium, address: str) -> Iterator:
+@pytest.fixture(scope="module")
+def shared(chromium, address: str) -> Iterator:
     """A page of the studio, in a browser session of its own. Nothing may fail in it, or be asked of elsewhere."""
     session = chromium.new_context(viewport={"width": 1400, "height": 900})
     opened, wrong = session.new_page(), []
@@ -43,6 +53,20 @@ def page(chromium, address: str) -> Iterator:
     yield opened
     session.close()
     assert not wrong, wrong
+
+
+@pytest.fixture
+def page(shared):
+    """The page as the test before left it: loading it takes seconds."""
+    return shared
+
+
+@pytest.fixture
+def fresh(shared, address: str):
+    """The page, loaded again."""
+    shared.goto(address)
+    ready(shared)
+    return shared
 
 
 def complain(text: str, wrong: list[str]) -> None:

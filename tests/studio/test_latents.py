@@ -6,6 +6,7 @@ from support.browser import executed, lines, linked, pngs, typed
 
 import ddim
 from ddim.images.sources import find
+from ddim.studio.pictures import png
 
 
 def opened(page, name: str):
@@ -56,8 +57,8 @@ def test_the_way_between_two_sampled_images(page, tmp_path: Path):
         assert (tmp_path / where / "interpolate/interpolate.gif").read_bytes() == moving
 
 
-def test_the_way_between_four_uploaded_pictures(page, tmp_path: Path):
-    tab = opened(page, "Interpolate")
+def test_the_way_between_four_uploaded_pictures(fresh, tmp_path: Path):
+    tab = opened(fresh, "Interpolate")
     tab.locator("input[type=file]").set_input_files(files(tmp_path, 0, 1, 2, 3))
     tab.get_by_text("4 pictures chosen").wait_for()
     tab.get_by_label("Frames").fill("2")
@@ -74,7 +75,7 @@ def test_the_way_between_four_uploaded_pictures(page, tmp_path: Path):
 def test_a_picture_is_encoded_and_comes_back(page, tmp_path: Path):
     tab = opened(page, "Encode")
     tab.locator("input[type=file]").set_input_files(files(tmp_path, 7))
-    tab.get_by_role("button", name="image 0").wait_for()
+    tab.get_by_role("button", pressed=True).wait_for()
     tab.get_by_label("Steps").fill("2 3")
     tab.get_by_role("button", name="Encode", exact=True).click()
     tab.get_by_text("should be has mean 0").wait_for()
@@ -88,16 +89,14 @@ def test_a_picture_is_encoded_and_comes_back(page, tmp_path: Path):
     assert shown[8] == shown[10] == (tmp_path / "typed" / "digit 7.png").read_bytes() != shown[2]
 
 
-def test_a_picture_of_the_data_can_be_downloaded_for_the_lines(page):
-    tab = opened(page, "Encode")
+def test_a_picture_of_the_data_can_be_downloaded_for_the_lines(fresh):
+    tab = opened(fresh, "Encode")
     tab.get_by_label("number in the data").fill("12")
-    tab.get_by_role("button", name="From the data").click()
-    tab.get_by_role("button", name="image 0").wait_for()
+    tab.get_by_role("button", name="From data").click()
+    tab.get_by_role("button", pressed=True).wait_for()
     tab.get_by_label("Steps").fill("2")
     tab.get_by_role("button", name="Encode", exact=True).click()
     want = ddim.plots.to_pil(find("digits", 8, 1)[12])
-    from ddim.studio.pictures import png
-
     assert linked(tab, "Download digits-12.png") == png(want)
     assert "ddim encode digits digits-12.png" in lines(tab, "command")
 
@@ -124,8 +123,8 @@ def test_exploring_goes_on_and_back(page, tmp_path: Path):
     assert pngs(tab.locator("#neighbours img")) == first
 
 
-def test_a_bad_upload_gets_its_sentence(page, tmp_path: Path):
-    tab = opened(page, "Encode")
+def test_a_bad_upload_gets_its_sentence(fresh, tmp_path: Path):
+    tab = opened(fresh, "Encode")
     (tmp_path / "cat.png").write_bytes(b"no picture")
     tab.locator("input[type=file]").set_input_files(tmp_path / "cat.png")
     alert = tab.get_by_role("alert")

@@ -22,7 +22,7 @@ def start(page, n: int = 4, steps: int = 3, **fields: str):
 def test_the_images_are_those_of_the_lines_below_byte_for_byte(page, tmp_path: Path):
     tab = start(page)
     tab.get_by_role("button", name="image 3").click()
-    tab.get_by_text("nearest training images").wait_for()
+    tab.get_by_text("nearest training images, at").wait_for()
     shown = pngs(tab.locator("#images img"))
     assert len(shown) == 4
     (said,) = typed(lines(tab, "command"), tmp_path / "typed")
@@ -37,6 +37,7 @@ def test_the_rows_of_a_comparison(page, tmp_path: Path):
     tab.get_by_label("Steps").first.fill("2")
     tab.get_by_role("button", name="Compare, from the same noise").click()
     tab.get_by_label("solvers").check()
+    page.wait_for_function("document.querySelector('#compare textarea, #compare input[type=text]').value[0] == 'd'")
     tab.get_by_label("Values").fill("ddim heun")
     tab.get_by_role("button", name="Compare", exact=True).click()
     tab.get_by_text("Each column starts from the same noise.").wait_for()

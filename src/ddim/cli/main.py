@@ -38,6 +38,7 @@ GROUPS = {
         "evaluate": "Measure FID, KID, precision, recall and time over steps and η, as the paper's table 1.",
         "reconstruct": "Encode and decode images, and measure what is lost: the paper's table 2.",
         "likelihood": "Measure the bits per dimension of images, by the variational bound or along the ODE.",
+        "latents": "Hold the latents of images against N(0, I), by solver and number of steps.",
         "consistency": "Compare the images that different numbers of steps make of the same noise.",
         "reproduce": "Write the paper's tables 1 and 2 and figures 3 to 6, for a model.",
     },

@@ -7,6 +7,7 @@ from ddim.lazy import exports
 if TYPE_CHECKING:
     from ddim.evaluation import features, metrics
     from ddim.evaluation.fid_grid import evaluate
+    from ddim.evaluation.latent_law import latents_law
     from ddim.evaluation.likelihood_table import measure_likelihood
     from ddim.evaluation.reconstruction import reconstruct
     from ddim.evaluation.reproduction import reproduce
@@ -17,6 +18,7 @@ _HOMES = {
     "features": "features",
     "metrics": "metrics",
     "evaluate": "fid_grid",
+    "latents_law": "latent_law",
     "measure_likelihood": "likelihood_table",
     "reconstruct": "reconstruction",
     "reproduce": "reproduction",

@@ -4,7 +4,8 @@ import gradio as gr
 
 from ddim.diffusion.model import Model
 from ddim.errors import InputError
-from ddim.studio import encoding, exploring, figures, interpolating, pictures, sampling, training
+from ddim.studio import editing, encoding, exploring, figures, interpolating, pictures, sampling, training, ways
+from ddim.studio.tray import Tray
 from ddim.studio.work import Studio, html
 
 
@@ -28,6 +29,20 @@ def look_on(event: gr.SelectData) -> gr.Timer:
     return gr.Timer(active=event.value == "Train")
 
 
+def changes(studio: Studio, name: str, known: gr.HTML, fields: list, trays: dict[str, Tray]) -> dict:
+    """What another model changes: its facts, and what the fields can be for it."""
+    try:
+        model = studio.model(name)
+    except InputError as error:
+        return {known: pictures.alert(str(error))}
+    found, classes = {known: about(model)} | ways.changed(fields, model), ways.labels_for(model)
+    for k, field in enumerate(trays["Edit"].classes):
+        found[field] = gr.update(choices=classes, value=classes[-k])
+    for tray in trays.values():
+        found |= {tray.sheet: "", tray.chosen: []}
+    return found
+
+
 def page(studio: Studio) -> gr.Blocks:
     """All tabs over one model."""
     with gr.Blocks(title="ddim studio", analytics_enabled=False, fill_width=True) as blocks:
@@ -42,11 +57,13 @@ def page(studio: Studio) -> gr.Blocks:
             known = html(elem_id="about", min_width=260)
         with gr.Tabs(elem_id="tabs") as every:
             with opened("Sample"):
-                sampling.tab(studio, model, drawn)
+                sampled = sampling.tab(studio, model, drawn)
             with opened("Interpolate") as tabs["Interpolate"]:
                 trays["Interpolate"] = interpolating.tab(studio, model, drawn, given)
             with opened("Encode") as tabs["Encode"]:
                 trays["Encode"] = encoding.tab(studio, model, drawn, given)
+            with opened("Edit") as tabs["Edit"]:
+                trays["Edit"] = editing.tab(studio, model, drawn, given)
             with opened("Explore"):
                 exploring.tab(studio, model)
             with opened("Train"):
@@ -54,23 +71,18 @@ def page(studio: Studio) -> gr.Blocks:
             with opened("Figures"):
                 figures.tab(studio, model)
         for name, tray in trays.items():
-            tabs[name].select(
-                tray.refresh, [drawn, given, tray.chosen], [tray.sheet, tray.chosen], show_progress="hidden",
-                api_visibility="private",
-            )  # fmt: skip
+            tray.opened_by(tabs[name])
         every.select(
             look_on, None, trained.timer, queue=False, show_progress="hidden", api_visibility="private"
         )  # fmt: skip
 
-        def chosen(name: str):
-            """Another model: its facts, and what the fields of a way can be for it."""
-            try:
-                new = studio.model(name)
-            except InputError as error:
-                return {known: pictures.alert(str(error))}
-            return {known: about(new), drawn: None, given: []}
+        changing = [known, drawn, given, *sampled.fields, *trays["Edit"].classes]
+        changing += [part for tray in trays.values() for part in (tray.sheet, tray.chosen)]
 
-        model.input(chosen, model, [known, drawn, given], show_progress="hidden", api_visibility="private")
+        def chosen(name: str):
+            return {known: "", drawn: None, given: []} | changes(studio, name, known, sampled.fields, trays)
+
+        model.input(chosen, model, changing, show_progress="hidden", api_visibility="private")
         blocks.load(
             lambda name: (gr.update(choices=studio.names()), about(studio.model(name))), model, [model, known],
             show_progress="hidden", api_visibility="private",

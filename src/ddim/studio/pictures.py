@@ -49,7 +49,11 @@ def sheet(images: Sequence[Tensor], chosen: Sequence[int] = (), columns: int | N
     for k, image in enumerate(images):
         shown = picture(image, f"image {k}")
         if not still:
-            mark = f"<span>{list(chosen).index(k) + 1}</span>" if k in chosen and len(chosen) > 1 else ""
+            mark = (
+                f'<span aria-hidden="true">{list(chosen).index(k) + 1}</span>'
+                if k in chosen and len(chosen) > 1
+                else ""
+            )
             pressed = str(k in chosen).lower()
             how = f'type="button" data-index="{k}" aria-pressed="{pressed}" title="image {k}"'
             shown = f"<button {how}>{shown}{mark}</button>"
@@ -100,12 +104,12 @@ def alert(text: str) -> str:
     return f'<div class="note alert" role="alert"><span>{escaped(text)}</span></div>'
 
 
-def recipe(lines: Recipe | None) -> str:
-    """The lines that give exactly what is shown, each block with a button that copies it."""
+def recipe(lines: Recipe | None, title: str = "The same, exactly") -> str:
+    """The lines that give what is shown, each block with a button that copies it."""
     if lines is None:
         return ""
     blocks = [block("In a terminal", "command", lines.command), block("In Python", "python", lines.python)]
-    return f'<section class="recipe"><h3>The same, exactly</h3>{"".join(blocks)}</section>'
+    return f'<section class="recipe"><h3>{title}</h3>{"".join(blocks)}</section>'
 
 
 def block(title: str, kind: str, text: str) -> str:

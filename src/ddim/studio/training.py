@@ -64,7 +64,7 @@ def look(studio: Studio, page, name: str | None, seen: str) -> dict:
         return {page.seen: now}
     parts = {getattr(page, part): text for part, text in shown(run).items()}
     choices, models = gr.update(choices=names, value=name), gr.update(choices=studio.names())
-    lines = pictures.recipe(recipe(run))
+    lines = pictures.recipe(recipe(run), "How it was begun")
     return {page.seen: now, page.run: choices, page.model: models, page.lines: lines, **parts}
 
 

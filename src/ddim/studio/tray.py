@@ -69,13 +69,17 @@ class Tray:
         self.sheet = html("", js_on_load=pictures.CHOOSE, elem_classes="tray")
         with gr.Row(elem_classes="fields"):
             upload = gr.UploadButton("Upload…", file_count="multiple", file_types=["image"], min_width=90)
-            number = gr.Number(0, show_label=False, label="number in the data", precision=0, minimum=0, min_width=70)
-            take = gr.Button("From the data", min_width=120)
-        shown = [self.sheet, self.given, self.chosen]
+            number = gr.Number(0, show_label=False, label="number in the data", precision=0, minimum=0, min_width=60)
+            take = gr.Button("From data", min_width=100)
+        self.shown = [self.sheet, self.given, self.chosen]
         state = [model, drawn, given, self.chosen]
-        view(upload.upload, self.note, self.uploads, [upload, *state], shown)
-        view(take.click, self.note, self.takes, [number, *state], shown)
-        view(self.sheet.select, self.note, self.toggling(), state, shown)
+        view(upload.upload, self.note, self.uploads, [upload, *state], self.shown, ordered=True)
+        view(take.click, self.note, self.takes, [number, *state], self.shown, ordered=True)
+        view(self.sheet.select, self.note, self.toggling(), state, self.shown, ordered=True)
+
+    def opened_by(self, tab: gr.Tab) -> None:
+        """Look at the pictures again when the tab is opened."""
+        view(tab.select, self.note, self.refresh, [self.drawn, self.given, self.chosen], self.shown, ordered=True)
 
     def hint(self) -> str:
         return "Choose two or four pictures." if self.most > 1 else "Choose a picture."
@@ -84,11 +88,10 @@ class Tray:
         every = [*given_of(drawn), *given]
         return pictures.sheet([one.image for one in every], chosen, columns=8 if len(every) > 4 else 4) if every else ""
 
-    def refresh(self, drawn: Drawn | None, given: list[Given], chosen: list[int]) -> tuple[str, list[int]]:
+    def refresh(self, drawn: Drawn | None, given: list[Given], chosen: list[int]):
         """When the tab is opened: other tabs may have sampled or uploaded."""
         there = len(given_of(drawn)) + len(given)
-        chosen = [k for k in chosen if k < there]
-        return self.html(drawn, given, chosen), chosen
+        yield self.now(drawn, given, [k for k in chosen if k < there])
 
     def uploads(self, paths: list[str], name: str, drawn, given, chosen):
         model = self.studio.model(name)

@@ -15,7 +15,7 @@ from ddim.diffusion.schedule import LEVEL_SPACINGS
 from ddim.diffusion.solvers import SOLVERS, TUNED
 from ddim.diffusion.spacings import SPACINGS
 from ddim.studio.recipes import Origin, Recipe, arguments
-from ddim.studio.work import MOST, whole
+from ddim.studio.work import MOST, number, whole
 
 AUTO = "auto"
 NOT_SAMPLING = ("implicit", "unipc2")  # for encoding alone; another name of unipc
@@ -43,9 +43,9 @@ class Way:
         return cls(
             whole(seed, "the seed", 0, 2**53), whole(n, "the number of images", 1, MOST),
             None if steps in (None, 0, "") else whole(steps, "the number of steps", 1, model.T),
-            None if solver == AUTO else solver, None if spacing == AUTO else spacing, round(float(eta), 3),
+            None if solver == AUTO else solver, None if spacing == AUTO else spacing, number(eta, "η", 0, 1),
             "large" if large and eta else "small", {AUTO: None, "on": True, "off": False}[clip], label,
-            1.0 if label is None else float(guidance),
+            1.0 if label is None else number(guidance, "guidance", 0, 100),
         )  # fmt: skip
 
     def course(self, model: Model) -> Course:
@@ -111,7 +111,19 @@ def fields(model: Model) -> list[gr.components.Component]:
     large = gr.Checkbox(False, label="its larger variance, σ̂")
     clip = gr.Radio([AUTO, "on", "off"], value=AUTO, label="Clip x̂₀")
     known = bool(model.classes)
-    with gr.Row(elem_classes="fields", visible=known):
-        label = gr.Dropdown(labels_for(model), value=labels_for(model)[0], label="Class", min_width=110)
-        guidance = gr.Slider(0, 8, 1, step=0.5, label="Guidance", min_width=110)
+    with gr.Row(elem_classes="fields"):
+        label = gr.Dropdown(
+            labels_for(model), value=labels_for(model)[0], label="Class", min_width=110, visible=known, filterable=False
+        )
+        guidance = gr.Slider(0, 8, 1, step=0.5, label="Guidance", min_width=110, visible=known)
     return [seed, n, steps, solver, spacing, eta, large, clip, label, guidance]
+
+
+def changed(found: list[gr.components.Component], model: Model) -> dict:
+    """What another model changes of the fields."""
+    _, _, steps, solver, *_, label, guidance = found
+    known, labels = bool(model.classes), labels_for(model)
+    return {
+        steps: gr.update(maximum=model.T), solver: gr.update(choices=solvers_of(model), value=AUTO),
+        label: gr.update(choices=labels, value=labels[0], visible=known), guidance: gr.update(visible=known),
+    }  # fmt: skip

@@ -13,15 +13,18 @@ from typing import Any
 
 import gradio as gr
 import torch
+from torch import Tensor
 
 from ddim.checkpoints.loading import load
 from ddim.diffusion.model import Model
 from ddim.errors import InputError, choose
+from ddim.images.cache import load as decode
 from ddim.images.image_set import ImageSet
 from ddim.images.sources import find
 from ddim.networks.acceleration.prepare import prepare
 from ddim.studio import pictures
 from ddim.studio.recipes import Origin
+from ddim.system.files import writable
 from ddim.system.machine import out_of_memory
 
 LIVE = 0.15  # seconds between pictures of a walk that goes on
@@ -42,12 +45,22 @@ class Studio:
     precision: str = "auto"
     trainings: dict[str, subprocess.Popen] = field(default_factory=dict, repr=False)  # those started here, by name
     loaded: dict[tuple[str, str], Model] = field(default_factory=dict, repr=False)
+    decoded: dict[tuple, Tensor | ImageSet] = field(default_factory=dict, repr=False)  # real images, by shape and name
+    timed: dict[tuple[str, int], float] = field(default_factory=dict, repr=False)  # DDPM's seconds, by model and images
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
     def runs(self) -> Path:
         """Where trainings lie."""
         return self.out / "runs"
+
+    def check(self) -> None:
+        """Load the models, and look for the images and at the folder. Raises InputError."""
+        writable(self.out)
+        for name in self.models:
+            model = self.model(name)
+            if self.data is not None:
+                self.images(model)
 
     def close(self) -> None:
         """Let the trainings that were started here end after their step, saved."""
@@ -84,6 +97,14 @@ class Studio:
             raise InputError("the training images are not here: start the studio with --data IMAGES")
         channels, size, _ = model.shape
         return find(source, size, channels)
+
+    def known(self, model: Model) -> Tensor | ImageSet:
+        """All real images for a model, (N, C, H, W) uint8; a set where they are too many for memory. InputError."""
+        images, key = self.images(model), (model.shape, self.data or model.facts.data)
+        with self.lock:
+            if key not in self.decoded:
+                self.decoded[key] = decode(images)
+            return self.decoded[key]
 
 
 def html(value: str = "", **how: Any) -> gr.HTML:
@@ -123,11 +144,14 @@ def work(event: Callable, note: gr.HTML, handler: Callable, inputs: list, output
     return run
 
 
-def view(event: Callable, note: gr.HTML, handler: Callable, inputs: list, outputs: list):
-    """Bind an event to what is shown at once, whoever else works."""
+def view(event: Callable, note: gr.HTML, handler: Callable, inputs: list, outputs: list, ordered: bool = False):
+    """Bind an event to what is shown at once, whoever else works. ordered: of several in a row each counts, in turn;
+    else the last one.
+    """
+    turn = {"concurrency_limit": 1, "concurrency_id": "in turn"} if ordered else {"concurrency_limit": None}
     return event(
-        guarded(note, handler), inputs, [note, *outputs], concurrency_limit=None, show_progress="hidden",
-        trigger_mode="always_last", api_visibility="private",
+        guarded(note, handler), inputs, [note, *outputs], show_progress="hidden",
+        trigger_mode="multiple" if ordered else "always_last", api_visibility="private", **turn,
     )  # fmt: skip
 
 
@@ -185,6 +209,13 @@ def steps_of(text: str, name: str = "the numbers of steps") -> list[int]:
 
 def whole(value: Any, name: str, least: int, most: int) -> int:
     """A whole number from a field of the page. Raises InputError."""
-    if value is None or isinstance(value, bool) or value != int(value) or not least <= value <= most:
+    if type(value) not in (int, float) or not least <= value <= most or value != int(value):
         raise InputError(f"{name} is a whole number from {least} to {most}; got {value}")
     return int(value)
+
+
+def number(value: Any, name: str, least: float, most: float) -> float:
+    """A number from a field of the page. Raises InputError."""
+    if type(value) not in (int, float) or not least <= value <= most:
+        raise InputError(f"{name} is a number from {least:g} to {most:g}; got {value}")
+    return round(float(value), 4)

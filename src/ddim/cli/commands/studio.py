@@ -9,6 +9,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from ddim.cli.checks import check_number
 from ddim.cli.options import Precision, parse
 from ddim.errors import InputError
 
@@ -48,4 +49,5 @@ def main(args: Sequence[str]) -> None:
     from ddim.studio import serve
     from ddim.studio.work import Studio as Work
 
+    check_number("--port", o.port, 0, 65535)
     serve(Work(o.models, o.out, o.data, o.read_only, o.device, o.precision), o.host, o.port)

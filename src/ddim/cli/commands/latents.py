@@ -1,0 +1,63 @@
+"""ddim latents: whether latents of images are the noise that the theory says."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ddim.cli.models import load_model
+from ddim.cli.options import EXACT, NEED_IMAGES, ImageNames, Machine, ModelName, SolverName, Spacing, parse
+from ddim.system.messages import say
+
+EXAMPLES = (
+    "ddim latents digits digits --n 500",
+    "ddim latents cifar10 test.parquet --n 200 --steps 20 100 --solvers ddim heun unipc",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latents:
+    """Encode images and hold their latents against N(0, I): norm, moments, correlation of neighbours, quantiles."""
+
+    model: ModelName
+    """A bundled name, a run or model folder, or a Hub id."""
+    images: ImageNames = field(default=(), metadata=NEED_IMAGES)
+    """Image files, folders, .parquet files or Hub ids; `digits` for the embedded ones."""
+    steps: tuple[int, ...] = (10, 50, 200)
+    """Numbers of steps."""
+    solvers: tuple[SolverName, ...] = ("ddim", "unipc")
+    """How images are encoded; see ddim encode --help."""
+    n: int | None = None
+    """Take the first n images only."""
+    spacing: Spacing = "linear"
+    """How the steps are spread over the noise levels."""
+    seed: int = 0
+    """Seed of the noise that they are compared with."""
+    skip_broken: bool = False
+    """Leave images out that cannot be read, instead of stopping."""
+    out: Path = Path("latents-law")
+    """Folder to write: latents.json and latents.png."""
+    machine: Machine = EXACT
+
+
+def main(args: Sequence[str]) -> None:
+    o = parse(Latents, "latents", args)
+    from ddim.evaluation.latent_law import latents_law
+
+    show(latents_law(
+        load_model(o.model, o.machine), o.images, o.out, o.steps, o.solvers, o.spacing, o.n, o.seed,
+        o.machine.batch_size, o.skip_broken, progress=True,
+    ))  # fmt: skip
+
+
+def show(found: dict) -> None:
+    """The table in the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    heads = ["‖z‖/√D", "±", "mean", "sd", "±", "skew", "kurt", "corr"]
+    table = Table("by", "S", *heads, title=f"latents of {found['n']} images of {found['dimensions']} values")
+    for row in found["rows"]:
+        values = [f"{value:.3f}" for name, value in row.items() if name not in ("solver", "steps")]
+        table.add_row(row["solver"], str(row["steps"] or ""), *values)
+    Console().print(table)
+    say(f"figure: {found['figure']}", f"numbers: {found['file']}")
