@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo studio test test-slow fuzz check bench clean
+.PHONY: demo studio docs test test-slow fuzz check bench clean
 
 demo: .venv/ready
 	$(BIN)/ddim demo
@@ -10,6 +10,10 @@ demo: .venv/ready
 # The page in the browser, at http://127.0.0.1:7860; STUDIO="runs/pets --port 8000" opens another model.
 studio: .venv/ready-studio
 	$(BIN)/ddim studio $(STUDIO)
+
+# The documentation, into site/: open site/index.html. Strict: a broken link or a line of code that has gone ends it.
+docs: .venv/ready-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 test: .venv/ready-test
 	$(BIN)/python -m pytest -n 2
@@ -32,7 +36,7 @@ bench: .venv/ready-test
 	$(BIN)/python bench/training.py $(if $(OFFICIAL),--official $(OFFICIAL))
 
 clean:
-	rm -rf .venv build *.egg-info src/*.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv build dist site *.egg-info src/*.egg-info .pytest_cache .ruff_cache
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -43,6 +47,10 @@ clean:
 
 .venv/ready-studio: .venv/ready
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[studio]"
+	touch $@
+
+.venv/ready-docs: .venv/ready
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	touch $@
 
 .venv/ready-test: .venv/ready

@@ -23,7 +23,7 @@ from ddim.studio import Studio
 LOOKS = {"wide": (1400, 900), "phone": (400, 800)}
 SHOWN = [(tab, "wide", "light") for tab in ("sample", "interpolate", "encode", "edit", "explore", "train", "figures")]
 SHOWN += [("edit", "phone", "light"), ("sample", "wide", "dark")]
-COLOURS = 96  # of a picture in the docs
+COLOURS = 255  # of a picture in the docs
 
 
 def sample(page, tab) -> None:
@@ -60,7 +60,7 @@ def edit(page, tab) -> None:
         y = box["y"] + (row + 0.5) * box["height"] / 8
         page.mouse.move(box["x"] + 0.2 * box["width"], y)
         page.mouse.down()
-        page.mouse.move(box["x"] + 0.8 * box["width"], y, steps=12)
+        page.mouse.move(box["x"] + 0.8 * box["width"], y)
         page.mouse.up()
     tab.get_by_text("24 pixels are painted").wait_for()
     tab.get_by_role("button", name="Inpaint", exact=True).click()
@@ -92,6 +92,8 @@ def drawn(page, path: Path, colours: int | None) -> None:
     """Save what the page shows, as high as it is."""
     page.mouse.move(0, 0)
     page.wait_for_timeout(800)
+    wide, seen = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert wide <= seen, f"{path}: {wide} pixels wide, and {seen} are seen"
     image = Image.open(BytesIO(page.screenshot(full_page=True))).convert("RGB")
     if colours:
         image = image.quantize(colours, dither=Image.Dither.NONE)

@@ -50,6 +50,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.jobs.sampling import sample_files
     from ddim.jobs.varying import vary_files
     from ddim.networks.acceleration.prepare import prepare
+    from ddim.plots.batches import save_images, show
     from ddim.training.trainer import train
 
 _HOMES = {
@@ -96,6 +97,8 @@ _HOMES = {
     "consistency": "evaluation.step_consistency",
     "tune": "evaluation.tuning",
     "plots": "plots",
+    "save_images": "plots.batches",
+    "show": "plots.batches",
     "data": "images",
     "summarise": "images.summary",
     "picked": "jobs.picking",

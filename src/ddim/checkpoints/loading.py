@@ -44,7 +44,7 @@ def load(source: str | Path, device: str | torch.device | None = None, **options
     """The model that `source` names: a bundled name, a run or model folder, a file of weights, or a Hub id.
 
     Weights come as float32, frozen, in evaluation mode; on `device`, by default a GPU where there is one. `options`
-    say what a bare file of weights does not: the fields of `ddim.options.Options`. Raises InputError.
+    say what a bare file of weights does not: the fields of `ddim.checkpoints.options.Options`. Raises InputError.
     """
     if not isinstance(source, str | Path):
         raise InputError(f"a model is named by a text or a path; got {shown(source)}")

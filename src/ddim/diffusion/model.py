@@ -16,6 +16,7 @@ from ddim.diffusion.facts import Facts
 from ddim.diffusion.process import Prediction, from_eps, from_v, from_x0
 from ddim.diffusion.schedule import Time, check_time, level
 from ddim.errors import InputError, choose, shown
+from ddim.system import html
 
 PARAMETRISATIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Prediction]] = {
     "eps": from_eps,
@@ -82,6 +83,20 @@ class Model:
             f"<ddim.Model{of}: {channels}×{height}×{width}, T = {self.T}, predicts {self.predicts}, "
             f"{parameters:.2f} M parameters in {self.facts.precision} on {self.device}>"
         )
+
+    def _repr_html_(self) -> str:
+        """A table, in a notebook."""
+        channels, height, width = self.shape
+        rows = {
+            "images": f"{channels}×{height}×{width}",
+            "T": self.T,
+            "predicts": self.predicts,
+            "parameters": f"{sum(p.numel() for p in self.network.parameters()):,}",
+            "runs": f"in {self.facts.precision} on {self.device}",
+            **({"classes": ", ".join(self.classes[:12])} if self.classes else {}),
+            "fingerprint": self.fingerprint,
+        }
+        return html.table(rows.items(), caption=f"ddim.Model {self.facts.source or ''}".strip())
 
     @property
     def T(self) -> int:

@@ -73,7 +73,7 @@ def posterior_mean(prediction: Prediction, abar_s: Tensor, sigma: Tensor) -> Ten
     """The mean of q_σ(x_s | x_t, x_0) (7), (12): √ᾱ_s x_0 + √(1−ᾱ_s−σ²) ε.
 
     A radicand that is negative only by rounding counts as 0 (η = 1 into the last levels); a truly negative one
-    gives NaN, so callers check σ² ≤ 1−ᾱ_s first (`ddim.sampler.check_eta`).
+    gives NaN, so callers check σ² ≤ 1−ᾱ_s first (`ddim.diffusion.solvers.check_eta`).
     """
     radicand = 1 - abar_s - sigma**2
     radicand = radicand.where((radicand > 0) | (radicand < -1e-12), radicand.new_zeros(()))

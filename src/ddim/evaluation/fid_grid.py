@@ -15,6 +15,7 @@ from ddim.diffusion.schedule import Time
 from ddim.diffusion.solvers import SDE, TUNED, Implicit, Solver, check_eta, clip_with, with_noise
 from ddim.errors import InputError, check_whole, listed
 from ddim.evaluation import report
+from ddim.evaluation.records import Record
 from ddim.evaluation.reference import Reference, measure, neighbours_figure
 from ddim.evaluation.reference import reference as reference_of
 from ddim.jobs.bars import Progress, bar
@@ -53,7 +54,7 @@ def evaluate(
     workers=None,
     label: Label | None = None,
     guidance: float | Guidance = 1.0,
-) -> dict | None:
+) -> Record | None:
     """Measure n images of every S and η against real ones, into the folder `out`; called again, it continues.
 
     reference: training images as `--data` names them, or an .npz of statistics; by default those that the model was
@@ -154,7 +155,7 @@ def record(model: Model, against: Reference, measured: list[dict], n: int, setti
     }
 
 
-def written(found: dict, against: Reference, jobs: dict[Cell, Job], out: Path) -> dict:
+def written(found: dict, against: Reference, jobs: dict[Cell, Job], out: Path) -> Record:
     """Write the tables and figures of a report; returns it with their places."""
     write_json(out / "table.json", found)
     # The samples with the least noise and the most steps are shown before their nearest training images.
@@ -163,4 +164,4 @@ def written(found: dict, against: Reference, jobs: dict[Cell, Job], out: Path) -
     figures += neighbours_figure(against, jobs[plainest], out / "neighbours.png")
     with replacing(out / "table.md") as part:
         part.write_text(report.markdown(found, figures), encoding="utf-8")
-    return found | {"figures": [str(figure) for figure in figures]}
+    return Record(found, figures=[str(figure) for figure in figures])

@@ -11,6 +11,7 @@ from ddim.diffusion.schedule import grid
 from ddim.diffusion.solvers import Exact, Implicit, Solver, find
 from ddim.errors import check_whole, listed
 from ddim.evaluation.published import RECONSTRUCTION, data_set
+from ddim.evaluation.records import Record
 from ddim.images.selection import Selection
 from ddim.jobs.bars import bar
 from ddim.jobs.latent_jobs import batches_of
@@ -33,7 +34,7 @@ def reconstruct(
     batch_size: int | None = None,
     skip_broken: bool = False,
     progress: bool = False,
-) -> dict:
+) -> Record:
     """Encode and decode images with each number of steps; draw them, and measure, into the folder `out`.
 
     images: files, folders, .parquet files, Hub ids; the first n of them, or all.  steps: by default the paper's.
@@ -81,7 +82,7 @@ def reconstruct(
         **{"solver": solver.name, "paper": paper_of(images, chosen), "rows": rows},
     }
     write_json(out / "reconstruct.json", found)
-    return found | {"figure": str(figure), "file": str(out / "reconstruct.json")}
+    return Record(found, figure=str(figure), file=str(out / "reconstruct.json"))
 
 
 def row(S: int, means: torch.Tensor, residual: float) -> dict:

@@ -12,6 +12,7 @@ from ddim.diffusion.noise import normal
 from ddim.diffusion.sampling import generate
 from ddim.diffusion.solvers import Solver
 from ddim.errors import InputError, check_whole, listed
+from ddim.evaluation.records import Record
 from ddim.jobs.bars import bar
 from ddim.jobs.latent_jobs import batches_of
 from ddim.plots import sheets
@@ -33,7 +34,7 @@ def consistency(
     solver: str | Solver = "ddim",
     batch_size: int | None = None,
     progress: bool = False,
-) -> dict:
+) -> Record:
     """Sample the same n noises with several numbers of steps; draw the images, and measure how far apart they are.
 
     steps: the most are what the others are compared with; by default 10, 20, 50, 100 and every level.
@@ -71,7 +72,7 @@ def consistency(
     }
     write_json(out / "consistency.json", found)
     figure = sheets.save(figure, out / "consistency.png")
-    return found | {"figure": str(figure), "file": str(out / "consistency.json")}
+    return Record(found, figure=str(figure), file=str(out / "consistency.json"))
 
 
 def distance(a: Tensor, b: Tensor) -> float:

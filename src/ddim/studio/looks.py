@@ -4,7 +4,8 @@ from pathlib import Path
 
 import gradio as gr
 
-CSS = Path(__file__).with_name("looks.css").read_text(encoding="utf-8")
+CSS, PAGE = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("looks.css", "page.css"))
+HEAD = f"<style>{PAGE}</style>"  # Gradio rewrites the selectors of its css, so that none reaches the whole page
 SANS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]
 

@@ -14,7 +14,8 @@ import gradio as gr
 from ddim.errors import InputError, choose
 from ddim.studio import curves, pictures
 from ddim.studio.recipes import Recipe, literal, quoted
-from ddim.studio.work import Studio, html, view
+from ddim.studio.settings import Studio
+from ddim.studio.work import html, view
 from ddim.training.record import Record, record
 from ddim.training.watch import seconds_of
 

@@ -13,8 +13,9 @@ from ddim.errors import InputError
 from ddim.images.pixels import to_float, to_uint8
 from ddim.images.selection import Selection
 from ddim.studio import pictures
+from ddim.studio.settings import Studio
 from ddim.studio.ways import Drawn
-from ddim.studio.work import Studio, html, view, whole
+from ddim.studio.work import html, view, whole
 
 KEPT = 32  # pictures besides the sampled ones
 

@@ -82,7 +82,7 @@ Loader.add_multi_constructor("tag:yaml.org,2002:python/", _untagged)
 
 
 def settings(path: Path) -> dict[str, Any]:
-    """What the `config.yml` beside a checkpoint says, by the names of `ddim.options.Options`; {} where there is none.
+    """What the `config.yml` beside a checkpoint says, by the names of `checkpoints.options.Options`; {} without one.
 
     Raises InputError where it is no YAML, or by field.
     """
