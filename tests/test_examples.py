@@ -45,17 +45,3 @@ def test_own_solver(tmp_path: Path, monkeypatch, capsys):
     assert 1 > ratios[0] > ratios[1] > ratios[2]
     assert ratios[2] < 0.3
     assert found["adams_bashforth"].order == 2
-
-
-def test_the_python_of_the_readme_runs_and_errs_as_it_says(tmp_path: Path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    found: dict = {}
-    exec(readme.split("```python\n")[1].split("```")[0], found)
-    assert found["images"].shape == (16, 1, 8, 8)
-    assert found["path"].shape == (11, 1, 8, 8)
-    assert found["x"].shape == (4, 1, 8, 8)
-    about, same = (found[name] - found["images"] for name in ("back", "same"))
-    assert round(about.abs().max().item(), 2) == 1.14
-    assert round(about.square().mean().sqrt().item(), 2) == 0.08
-    assert same.abs().max() < 1e-3
