@@ -4,7 +4,7 @@ On a correlated Gaussian of four pixels, of which the first is known: the larges
 covariance, in units of the exact deviation and variance. On a mixture of three components in two pixels, of which one
 is known: the error of the share of the upper mode. Each over `--seeds` seeds of n answers: mean ± deviation.
 
-    python bench/conditionals.py [--n 4000] [--seeds 5]
+    python bench/conditionals.py [--n 4000] [--seeds 5] [--resamplings 4 16 64]
 """
 
 import argparse
@@ -49,12 +49,11 @@ def from_jacobian(model) -> Callable:
     return times
 
 
-def ways(model, y: Tensor, operator) -> dict[str, tuple]:
+def ways(model, y: Tensor, operator, resamplings: list[int]) -> dict[str, tuple]:
     """name -> (model, steps, η, resamplings, DPS's scale)."""
     projected = Projected(model, y, operator)
     found = {"projection, η = 0": (projected, 100, 0.0, 1, None), "projection, η = 1": (projected, 100, 1.0, 1, None)}
-    found |= {f"projection, {k} resamplings": (projected, 100, 1.0, k, None) for k in (4, 16)}
-    found["projection, 64 resamplings, 50 steps"] = (projected, 50, 1.0, 64, None)
+    found |= {f"projection, {k} resamplings": (projected, 100, 1.0, k, None) for k in resamplings}
     covariance = from_jacobian(model)
     for eta in (0.0, 1.0):
         found[f"pigdm, η = {eta:g}"] = (PiGDM(model, y, operator), 100, eta, 1, None)
@@ -111,10 +110,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=4000)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--resamplings", type=int, nargs="*", default=[4, 16, 64])
     a = parser.parse_args()
     table: dict[str, list[str]] = {}
     for model, y, operator, off in (gaussian(), mixture(0.05, 0.3), mixture(0.02, 0.6)):
-        for name, way in ways(model, y, operator).items():
+        for name, way in ways(model, y, operator, a.resamplings).items():
             found = torch.tensor([off(drawn(way, y, operator, a.n, seed)) for seed in range(a.seeds)])
             cells = [f"{m:.3f} ± {d:.3f}" for m, d in zip(found.mean(0), found.std(0), strict=True)]
             table.setdefault(name, []).extend(cells)

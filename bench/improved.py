@@ -144,6 +144,7 @@ def table(o: argparse.Namespace, folders: dict[str, Path], kept: dict) -> str:
 def figure(o: argparse.Namespace, folders: dict[str, Path], kept: dict) -> Path:
     """FID over S: a colour a model, a line style a sampler."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     styles = {DDIM: "o-", "DDPM small": "^--", "DDPM large": "v:", "DDPM learned": "s-."}
     sheet = Figure(figsize=(8, 5), layout="constrained")
@@ -155,8 +156,12 @@ def figure(o: argparse.Namespace, folders: dict[str, Path], kept: dict) -> Path:
     if kept["floor"]:
         axes.axhline(kept["floor"]["fid"], color="grey", linestyle=":", label="real images")
     axes.set(xscale="log", yscale="log", xlabel="S", ylabel=f"FID ({kept['features']}), {o.n} images")
-    axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize="x-small", ncols=2)
+    axes.set_xticks(o.steps, map(str, o.steps))
+    axes.minorticks_off()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.grid(alpha=0.3)
+    sheet.legend(fontsize="x-small", ncols=3, loc="outside lower center")
     sheet.savefig(o.out / "improved.png", dpi=110)
     return o.out / "improved.png"
 

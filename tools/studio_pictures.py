@@ -5,6 +5,8 @@ python tools/studio_pictures.py /tmp/looks --every       # every tab at 1400 and
 """
 
 import argparse
+import os
+import shutil
 import sys
 import tempfile
 from io import BytesIO
@@ -15,12 +17,13 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from support.browser import browser, served
 
+import ddim
 from ddim.studio import Studio
 
 LOOKS = {"wide": (1400, 900), "phone": (400, 800)}
 SHOWN = [(tab, "wide", "light") for tab in ("sample", "interpolate", "encode", "edit", "explore", "train", "figures")]
 SHOWN += [("edit", "phone", "light"), ("sample", "wide", "dark")]
-COLOURS = 96  # of a picture in the docs
+COLOURS = 255  # of a picture in the docs
 
 
 def sample(page, tab) -> None:
@@ -41,7 +44,7 @@ def interpolate(page, tab) -> None:
 
 
 def encode(page, tab) -> None:
-    tab.get_by_role("button", name="From the data").click()
+    tab.get_by_role("button", name="From data").click()
     tab.get_by_role("button", pressed=True).wait_for()
     tab.get_by_label("Steps").fill("10 50 100")
     tab.get_by_role("button", name="Encode", exact=True).click()
@@ -57,10 +60,9 @@ def edit(page, tab) -> None:
         y = box["y"] + (row + 0.5) * box["height"] / 8
         page.mouse.move(box["x"] + 0.2 * box["width"], y)
         page.mouse.down()
-        page.mouse.move(box["x"] + 0.8 * box["width"], y, steps=12)
+        page.mouse.move(box["x"] + 0.8 * box["width"], y)
         page.mouse.up()
-    tab.get_by_text("pixels are painted").wait_for()
-    page.wait_for_timeout(500)
+    tab.get_by_text("24 pixels are painted").wait_for()
     tab.get_by_role("button", name="Inpaint", exact=True).click()
     tab.get_by_text("What was not painted").wait_for()
 
@@ -90,6 +92,8 @@ def drawn(page, path: Path, colours: int | None) -> None:
     """Save what the page shows, as high as it is."""
     page.mouse.move(0, 0)
     page.wait_for_timeout(800)
+    wide, seen = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert wide <= seen, f"{path}: {wide} pixels wide, and {seen} are seen"
     image = Image.open(BytesIO(page.screenshot(full_page=True))).convert("RGB")
     if colours:
         image = image.quantize(colours, dither=Image.Dither.NONE)
@@ -108,8 +112,10 @@ def main() -> None:
     every = [(tab, look, scheme) for tab in USES for look in LOOKS for scheme in ("light", "dark")]
     wanted = every if o.every else SHOWN
     with tempfile.TemporaryDirectory() as folder:
-        run = o.run or trained(Path(folder))
-        studio = Studio(("digits", *([str(run)] if run else [])), Path(folder) / "studio", "digits", device="cpu")
+        out, run = o.out.absolute(), o.run and o.run.absolute()
+        os.chdir(folder)  # the page shows where it writes
+        shutil.copytree(run, "studio/runs/first") if run else trained()
+        studio = Studio(("digits",), Path("studio"), "digits")
         with served(studio) as address, browser() as opened:
             for look, scheme in dict.fromkeys((look, scheme) for _, look, scheme in wanted):
                 width, height = LOOKS[look]
@@ -123,25 +129,23 @@ def main() -> None:
                     show(page, tab)
                     if tab != "sample":
                         USES[tab](page, page.locator(f"#{tab}"))
-                    drawn(page, o.out / f"{tab}-{look}-{scheme}.png", None if o.every else COLOURS)
+                    drawn(page, out / f"{tab}-{look}-{scheme}.png", None if o.every else COLOURS)
                 session.close()
 
 
 def show(page, tab: str) -> None:
     """Open a tab, also where the row of tabs is too narrow to name them all."""
     named = page.get_by_role("tab", name=tab.capitalize(), exact=True)
-    if not named.first.is_visible():
-        page.get_by_role("button", name="More tabs").click()
-        named = page.get_by_role("menuitem", name=tab.capitalize(), exact=True)
-    named.first.click()
+    if not named.count():
+        page.get_by_role("button", name="More tabs").first.click()
+        named = page.locator(".overflow-dropdown").first.get_by_role("button", name=tab.capitalize(), exact=True)
+    named.click()
     page.locator(f"#{tab}").wait_for()
 
 
-def trained(folder: Path) -> Path:
-    """A run of half a minute."""
-    import ddim
-
-    return ddim.train("digits", folder / "first", time="40s", device="cpu").out
+def trained() -> None:
+    """A run of two minutes."""
+    ddim.train("digits", "studio/runs/first", time="2m")
 
 
 if __name__ == "__main__":

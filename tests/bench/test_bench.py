@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from support.command_line import environment
-from support.models import tiny_network
+from support.models import tiny_model, tiny_network
 
+import ddim
+from ddim.evaluation import metrics
+from ddim.evaluation.reference import reference
 from ddim.networks.unet import UNet
 from ddim.training.new_model import unet_config
 
@@ -191,3 +195,28 @@ def test_with_exact_eps_less_noise_is_better(tmp_path: Path, monkeypatch, capsys
         fids = [float(cell.split()[0]) for cell in column]
         assert fids == sorted(fids)
         assert fids[0] < 0.9 * fids[1] < 0.9 * fids[2]
+
+
+def test_the_comparison_of_variances(tmp_path: Path):
+    """A row for each way to sample; its FID is that of the images of `ddim.sample`, its bits/dim are those of
+    `ddim.likelihood`; a second call measures what is new alone."""
+    model = tiny_model(out_channels=2)
+    ddim.save(model, tmp_path / "model")
+    how = ("digits", "--models", "model", "--data", "digits", "--n", 70, "--out", "out")
+    assert run(tmp_path, BENCH / "improved.py", *how, "--steps", 2, "--held", 0).returncode == 0
+    first = json.loads((tmp_path / "out/improved.json").read_text())
+    result = run(tmp_path, BENCH / "improved.py", *how, "--steps", 2, 3, "--held", 3, "--test", "digits")
+    assert result.returncode == 0, result.stderr
+    kept = json.loads((tmp_path / "out/improved.json").read_text())
+    assert first.items() <= kept.items()
+    assert all(f"| {way} |" in re.sub(r" +", " ", result.stdout) for way in ("DDIM", "DDPM small", "DDPM learned"))
+    images = ddim.data.to_uint8(ddim.sample(model, 70, 3, 1.0, variance="learned", solver="ddim"))
+    against = reference(model, "digits", n=70)
+    expected = metrics.fid(against.statistics, metrics.statistics(against.features, images))
+    assert kept["model | DDPM learned | 3 | 70"]["fid"] == pytest.approx(expected, rel=1e-3)
+    digits = ddim.data.load(ddim.data.find("digits", 8, 1))[:3]
+    bits = {name: found["mean"] for name, found in kept["model | bits | 3"].items() if name != "n"}
+    for variance in ("small", "large", "learned"):
+        mean = ddim.likelihood(model, digits, variance=variance).mean
+        assert bits[f"DDPM {variance}"] == pytest.approx(mean, rel=1e-4)
+    assert (tmp_path / "out/improved.png").stat().st_size > 10_000

@@ -7,9 +7,9 @@ import sys
 import pytest
 from support.command_line import refused
 
-from ddim.cli import options
+from ddim.cli import names
 
-SPACINGS = f"{', '.join(options.SPACINGS)}, {options.OTHER_SPACINGS}"
+SPACINGS = f"{', '.join(names.SPACINGS)}, {names.OTHER_SPACINGS}"
 HUGE = "100000000000000000000"
 REFUSED = [
     (("sample", "digits", "--n", HUGE), f"--n must be at most 1000000000; got {HUGE}"),

@@ -34,7 +34,9 @@ def test_what_cannot_be_served_is_refused(ddim_cli, tmp_path: Path):
 def test_it_says_where_it_is_and_ends_cleanly(tmp_path: Path, ending: int):
     words = command("studio", "digits", "--port", 0, "--device", "cpu")
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": tmp_path}
-    with subprocess.Popen(words, env=environment(tmp_path), **how) as process:
+    (tmp_path / "tmp").mkdir()
+    place = environment(tmp_path) | {"TMPDIR": str(tmp_path / "tmp")}
+    with subprocess.Popen(words, env=place, **how) as process:
         said = process.stdout.readline()
         assert said.startswith("the studio: http://127.0.0.1:"), process.stderr.read()
         address = said.split()[2]
@@ -45,3 +47,4 @@ def test_it_says_where_it_is_and_ends_cleanly(tmp_path: Path, ending: int):
     assert process.returncode == (0 if ending == signal.SIGINT else 143), err
     assert "Traceback" not in err
     assert not list((tmp_path / "studio").rglob(".uploads*"))
+    assert not list((tmp_path / "tmp").rglob("gradio*"))  # nothing is written elsewhere

@@ -178,6 +178,14 @@ def test_the_ode_gives_the_likelihood_of_known_data(kind: str, spacing: str, err
     assert (found.halved - exact).abs().max() < 1e-2
 
 
+def test_steps_of_any_length_and_their_evaluations_counted():
+    model, images = mixture(), of_mixture(mixture(), 5)
+    fixed, own = (ddim.likelihood(model, images, "ode", 40, solver=s, batch_size=2) for s in ("unipc", "adaptive"))
+    assert fixed.evaluations == 40 + 20 + 1
+    assert own.evaluations > 10
+    torch.testing.assert_close(own.bits, fixed.bits, rtol=0, atol=0.06)
+
+
 @pytest.mark.parametrize(("solver", "order"), [("ddim", 1), ("heun", 2), ("dpm++2m", 2)])
 def test_the_error_falls_with_the_solvers_order(solver: str, order: int):
     model = mixture()

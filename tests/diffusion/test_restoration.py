@@ -203,6 +203,24 @@ def test_what_is_known_returns(how):
         assert made.abs().max() <= 1
 
 
+@pytest.mark.parametrize("how", METHODS, ids=str)
+def test_what_lies_under_the_mask_does_not_matter(how):
+    model, x = tiny_model(), torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    mask = torch.zeros(8, 8, dtype=torch.bool)
+    mask[2:6, 3:7] = True
+    other = torch.where(mask, -x, x)
+    assert torch.equal(ddim.inpaint(model, x, mask, steps=3, **how), ddim.inpaint(model, other, mask, steps=3, **how))
+
+
+def test_neither_does_it_for_a_covariance():
+    model, operator = correlated(), OPERATORS[0]
+    x, y = normal(0, range(5), SHAPE).double(), torch.full((1, *SHAPE), -0.6, dtype=torch.float64)
+    exact = model.given(matrix(operator)[:1], y.flatten()[:1])
+    for t in (100, 1000):
+        found = PiGDM(model, y, operator, covariance=model.spread)(x, t)
+        torch.testing.assert_close(found.eps, exact(x, t).eps, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("how", METHODS[:4], ids=str)
 def test_answers_do_not_depend_on_the_batch_nor_on_how_many(how):
     model = labelled_model()

@@ -81,10 +81,11 @@ def test_a_job_continues_and_does_not_depend_on_the_batch(ddim_cli, place):
 
 
 def test_small_images_become_large_ones_that_agree(ddim_cli, place):
-    result = ddim_cli("restore", "rgb", "small", "--factor", 2, "--steps", 3, "--precision", "fp32")
+    result = ddim_cli("restore", "rgb", "small", "--factor", 2, "--steps", 3, "--precision", "fp32", "--n", 1)
     assert result.returncode == 0, result.stderr
-    made = to_float(read(place / "restored", range(2)))
-    apart = ddim.operators.SuperResolution(2)(made) - to_float(images(2, 3, 4))
+    assert len(pngs(place / "restored")) == 1
+    made = to_float(read(place / "restored", range(1)))
+    apart = ddim.operators.SuperResolution(2)(made) - to_float(images(2, 3, 4))[:1]
     assert apart.abs().mean() < 0.01  # of 8 bits; what reaches black or white cannot agree everywhere
 
 
@@ -106,7 +107,7 @@ def test_degraded_first_and_measured(ddim_cli, place, task):
 
 
 def test_a_column_a_strength(ddim_cli, place):
-    how = ("vary", "model", "grey", "--strength", 0.1, 0.9, "--answers", 2, "--steps", 3, "--label", "cat")
+    how = ("vary", "model", "grey", "--strength", 0.1, 0.9, "--answers", 2, "--steps", 3, "--label", "cat", "--n", 3)
     result = ddim_cli(*how)
     assert result.returncode == 0, result.stderr
     assert len(pngs(place / "varied")) == 12

@@ -14,6 +14,7 @@ import ddim
 def chromium() -> Iterator:
     if CHROMIUM is None:
         pytest.skip("there is no chromium here: apt-get install chromium")
+    pytest.importorskip("playwright")
     with browser() as opened:
         yield opened
 

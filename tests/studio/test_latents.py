@@ -92,7 +92,7 @@ def test_a_picture_is_encoded_and_comes_back(page, tmp_path: Path):
 def test_a_picture_of_the_data_can_be_downloaded_for_the_lines(fresh):
     tab = opened(fresh, "Encode")
     tab.get_by_label("number in the data").fill("12")
-    tab.get_by_role("button", name="From the data").click()
+    tab.get_by_role("button", name="From data").click()
     tab.get_by_role("button", pressed=True).wait_for()
     tab.get_by_label("Steps").fill("2")
     tab.get_by_role("button", name="Encode", exact=True).click()

@@ -14,7 +14,7 @@ from ddim.studio import Studio, curves, pictures
 from ddim.studio.painting import mask_of
 from ddim.studio.recipes import Origin, arguments, flags
 from ddim.studio.tray import uploaded
-from ddim.studio.work import followed, steps_of, whole
+from ddim.studio.work import followed, number, steps_of, whole
 from ddim.training.verdict import Measurement
 
 
@@ -105,6 +105,8 @@ def test_followed_work_reports_returns_and_ends_when_it_is_left():
         (lambda s: whole(2.5, "n", 0, 5), "n is a whole number"),
         (lambda s: whole("7", "n", 0, 9), "n is a whole number from 0 to 9; got 7"),
         (lambda s: whole(float("nan"), "n", 0, 9), "n is a whole number"),
+        (lambda s: number(None, "η", 0, 1), "η is a number from 0 to 1; got None"),
+        (lambda s: number(2, "η", 0, 1), "η is a number from 0 to 1; got 2"),
         (lambda s: mask_of("", (1, 8, 8)), "paint on the picture"),
         (lambda s: mask_of("1" * 9, (1, 8, 8)), "the mask is of another picture"),
         (lambda s: mask_of("1x" * 32, (1, 8, 8)), "the mask is of another picture"),

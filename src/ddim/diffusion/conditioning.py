@@ -65,7 +65,7 @@ class PiGDM(Conditioned):
             leaf = x.detach().requires_grad_()
             prediction = self.model(leaf, t)
             seen = self.operator(prediction.x0)  # A x̂_0
-            weight = self.weight((self.y - seen).detach(), leaf.detach(), t, prediction.abar)
+            weight = self.weight((self.operator.within(self.y) - seen).detach(), leaf.detach(), t, prediction.abar)
             (slope,) = torch.autograd.grad((seen * weight).sum(), leaf)
         return shifted(prediction, slope)
 
@@ -127,7 +127,7 @@ class DPS(Solver):
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
             prediction = model(leaf, t)
-            off = (self.y - self.operator(prediction.x0)).flatten(1)
+            off = (self.operator.within(self.y) - self.operator(prediction.x0)).flatten(1)
             (slope,) = torch.autograd.grad(off.norm(dim=1).sum(), leaf)
         known = Prediction(*(part.detach() for part in prediction[:3]))
         onward, _, state = self.inner.step(Answered(model.abar, known), x, t, s, state)

@@ -43,7 +43,8 @@ class WithDivergence:
             eps = self.model(images, t).eps
             shares = self.divergence(images, eps) / size  # (N, K)
         here = level(self.abar, t, x)
-        eps = torch.cat([eps.detach().flatten(1), here.sqrt() * shares.to(x.dtype)], 1)  # x = √ᾱ x̄
+        scale = here.sqrt().reshape(-1, 1).to(x)  # x = √ᾱ x̄
+        eps = torch.cat([eps.detach().flatten(1), scale * shares.to(x)], 1)
         self.after()
         return from_eps(x, eps[:, None, None], here)
 

@@ -35,7 +35,7 @@ class Likelihood:
     method: str
     bits: Tensor  # (N,) float64
     times: Sequence[Time]
-    evaluations: int  # of the network, for each image
+    evaluations: int  # of the network, for each image; where images differ, the most
     bound: Bound | None = None  # of vlb: what the bits are the sum of
     probes: int | None = None  # of ode: Hutchinson's, an image; 0 for the exact trace
     probe_error: float | None = None  # of ode: the standard error of the mean that the probes leave
@@ -66,7 +66,7 @@ class Way:
     seed: int = 0
 
     def evaluations(self) -> int:
-        """Of the network, for each image."""
+        """Of the network, for each image, as far as they can be known before."""
         if self.method == "vlb":
             return len(self.times) - 1
         paths = [self.times[::-1]] + ([self.halved[::-1]] if self.halved else [])
@@ -183,28 +183,31 @@ def by_bound(model: Denoiser, images: Tensor, indices: range, way: Way, after: C
 def by_flow(model: Denoiser, images: Tensor, indices: range, way: Way, after: Callable[[], None]) -> Likelihood:
     shape, seed = images.shape[1:], way.seed
     place = torch.special.ndtr(normal(seed, indices, shape, DEQUANTISE).double()) - 0.5  # uniform
-    x = images + 2 * BIN * place.to(images)
+    x, asked = images + 2 * BIN * place.to(images), []
+
+    def counted() -> None:
+        asked.append(1)
+        after()
+
     z = [normal(seed, indices, shape, PROBE + k).sign() for k in range(way.probes)]  # Rademacher
     z = torch.stack(z).to(images.device) if z else None
 
     def bits(rising: Sequence[Time]) -> Tensor:  # (N, K)
-        nats = flow.log_density(model, x, rising, way.solver, z, after).double().cpu()
+        nats = flow.log_density(model, x, rising, way.solver, z, counted).double().cpu()
         return -(nats / x[0].numel() + math.log(2 * BIN)) / math.log(2)
 
     found, halved, gap = bits(way.times[::-1]), None, None
     if way.halved:
         halved = bits(way.halved[::-1]).mean(1)
-        gap = -flow.noise_at_1(model, x, z, after).double().cpu() / x[0].numel() / math.log(2)
+        gap = -flow.noise_at_1(model, x, z, counted).double().cpu() / x[0].numel() / math.log(2)
     error = (found.var(1).sum() / way.probes).sqrt().item() / len(x) if way.probes > 1 else None
-    return Likelihood(
-        "ode", found.mean(1), way.times, way.evaluations(), None, way.probes, error, halved=halved, gap=gap
-    )
+    return Likelihood("ode", found.mean(1), way.times, len(asked), None, way.probes, error, halved, gap)
 
 
 def together(parts: Sequence[Likelihood]) -> Likelihood:
     """Of several batches as one."""
     first, n = parts[0], sum(len(part.bits) for part in parts)
-    joined = {"bits": torch.cat([part.bits for part in parts])}
+    joined = {"bits": torch.cat([part.bits for part in parts]), "evaluations": max(p.evaluations for p in parts)}
     if first.bound:
         joined["bound"] = Bound(*map(torch.cat, zip(*(part.bound for part in parts), strict=True)))
     for name in ("halved", "gap"):

@@ -46,6 +46,10 @@ class Operator:
         """The shape of y for images of a shape (C, H, W). Raises InputError where they cannot be measured so."""
         return image
 
+    def within(self, y: Tensor) -> Tensor:
+        """y without what no image could have: A A⁺ y."""
+        return self(self.inverse(y))
+
     def fixed(self, x: Tensor, y: Tensor) -> Tensor:
         """x (N, C, H, W) with what is known put in: x + A⁺ (y − A x)."""
         return x + self.inverse(y - self(x))

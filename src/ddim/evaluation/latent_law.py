@@ -16,9 +16,9 @@ from ddim.diffusion.solvers import Exact, Solver, find
 from ddim.diffusion.walk import last
 from ddim.errors import check_whole, listed
 from ddim.images.selection import Selection
+from ddim.jobs.bars import bar
 from ddim.jobs.cost import calls_of, foretell
 from ddim.jobs.latent_jobs import batches_of
-from ddim.jobs.sampling import bar
 from ddim.system.files import folder, replacing
 from ddim.system.json import write_json
 

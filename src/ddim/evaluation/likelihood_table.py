@@ -16,9 +16,10 @@ from ddim.diffusion.solvers import Solver
 from ddim.errors import InputError, check_whole
 from ddim.evaluation.report import clip_of
 from ddim.images.selection import Selection
+from ddim.jobs.bars import bar
 from ddim.jobs.cost import foretell
 from ddim.jobs.latent_jobs import batches_of, guide_of
-from ddim.jobs.sampling import bar, said
+from ddim.jobs.sampling import said
 from ddim.system.files import folder, replacing
 from ddim.system.json import write_json
 

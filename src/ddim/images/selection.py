@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ddim.errors import InputError, listed
+from ddim.errors import InputError, check_whole, listed
 from ddim.images.files import is_image
 from ddim.images.image_set import ImageSet
 from ddim.images.pixels import to_float
@@ -80,6 +80,13 @@ class Selection(ImageSet):
     def name(self, i: int) -> str:
         part, j = self._locate(i)
         return part.name(j)
+
+    def first(self, n: int | None) -> "Selection":
+        """With the first n images only; all where n is None. Raises InputError."""
+        if n is not None:
+            check_whole("n", n)
+            self.kept = (list(range(len(self))) if self.kept is None else self.kept)[:n]
+        return self
 
     def label(self, i: int) -> str | None:
         """The name of the class of image i; None where nothing tells it."""

@@ -16,8 +16,9 @@ from ddim.diffusion.noise import check_seed, normal
 from ddim.diffusion.schedule import Time
 from ddim.errors import InputError, check_whole, choose
 from ddim.images.selection import Selection
+from ddim.jobs.bars import bar
 from ddim.jobs.latent_jobs import batches_of
-from ddim.jobs.sampling import bar, check_named
+from ddim.jobs.sampling import check_named
 from ddim.plots import sheets
 from ddim.system.files import clean_abandoned, folder
 

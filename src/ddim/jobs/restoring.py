@@ -57,6 +57,7 @@ def restore_files(
     clip: Clip | bool | None = None,
     batch_size: int | None = None,
     skip_broken: bool = False,
+    n: int | None = None,
     progress: bool = False,
     workers=None,
     label: Label | None = None,
@@ -67,13 +68,14 @@ def restore_files(
 
     task: "inpaint", with a `mask` (a file, or as for `ddim.inpaint`); "super-resolve" by `factor`; "colour"; "deblur" a
     Gaussian of `sigma` pixels.  degrade: the images are whole; first make of them what the task knows, with noise, and
-    measure how near the answers come. Without it they are what is known: small, grey or blurred already.
-    The rest as for `ddim.restore`. Returns None in the processes that help. Raises InputError.
+    measure how near the answers come. Without it they are what is known: small, grey or blurred already.  n: take the
+    first n only. The rest as for `ddim.restore`. Returns None in the processes that help. Raises InputError.
     """
     check_named(model, out), check_seed(seed), check_scale(scale), choose("task", task, TASKS)
     operator = operator_of(task, chosen_mask(mask, model) if task == Inpainting.name else None, factor, sigma)
     known = operator.shape(model.shape)
-    chosen = Selection(images, model.shape if degrade or isinstance(operator, Inpainting) else known, skip_broken)
+    shape = model.shape if degrade or isinstance(operator, Inpainting) else known
+    chosen = Selection(images, shape, skip_broken).first(n)
     given = Given(chosen, operator, degrade, noise, seed)
     path, how = checked(
         model, given.batch([0]), operator, method, answers, steps, spacing, times, solver, eta, noise, resample

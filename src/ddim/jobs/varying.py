@@ -46,6 +46,7 @@ def vary_files(
     clip: Clip | bool | None = None,
     batch_size: int | None = None,
     skip_broken: bool = False,
+    n: int | None = None,
     progress: bool = False,
     workers=None,
     label: Label | None = None,
@@ -56,8 +57,8 @@ def vary_files(
     of the first ones, a column a strength, lies beside it. Called again with the same settings, it continues.
 
     strength: one or several; see `ddim.vary`.  source: the class that the images are of: then no noise is added, but
-    they are encoded with it and decoded with `label`; see `ddim.relabel`. The rest as for `ddim.vary`. Returns None in
-    the processes that help. Raises InputError.
+    they are encoded with it and decoded with `label`; see `ddim.relabel`.  n: take the first n only. The rest as
+    for `ddim.vary`. Returns None in the processes that help. Raises InputError.
     """
     check_named(model, out), check_seed(seed), check_whole("answers", answers)
     strengths = [strength] if isinstance(strength, int | float) else listed("strength", strength)
@@ -69,7 +70,7 @@ def vary_files(
         ways = [relabel_course(model, s, steps or 50, spacing or "linear", solver or "ddim") for s in strengths]
     if not ways or any(len(path) < 2 for path, _ in ways):
         raise InputError("strength needs a value above 0, which is the image itself")
-    chosen = Selection(images, model.shape, skip_broken)
+    chosen = Selection(images, model.shape, skip_broken).first(n)
     label, source = plain(model, label, len(chosen), guidance), plain(model, source, len(chosen))
     settled = {"eta": noise_of(eta)[0], "seed": seed, "clip": clip, "guidance": guidance}
     settings = {

@@ -9,9 +9,9 @@ from ddim.lazy import exports
 
 if TYPE_CHECKING:
     from ddim.studio.server import application, serve
-    from ddim.studio.work import Studio
+    from ddim.studio.settings import Studio
 
-_HOMES = {"application": "server", "serve": "server", "Studio": "work"}
+_HOMES = {"application": "server", "serve": "server", "Studio": "settings"}
 
 __all__ = list(_HOMES)
 __getattr__, __dir__ = exports(__name__, _HOMES)

@@ -13,8 +13,9 @@ from ddim.diffusion.solvers import SOLVERS, TUNED
 from ddim.errors import InputError, choose
 from ddim.studio import pictures
 from ddim.studio.recipes import Origin, Recipe, arguments, said
+from ddim.studio.settings import Studio
 from ddim.studio.ways import Way
-from ddim.studio.work import Studio, html, steps_of, work
+from ddim.studio.work import html, steps_of, work
 
 SHOWN = 8  # images in a row
 OVER = {"steps": "5 10 20 50", "eta": "0 0.2 0.5 1", "solver": "ddim unipc heun dpm++2m"}

@@ -17,9 +17,10 @@ from ddim.errors import InputError, choose
 from ddim.studio import pictures
 from ddim.studio.painting import PAINT, easel, file_of, mask_of
 from ddim.studio.recipes import Origin, Recipe, arguments, literal
+from ddim.studio.settings import Studio
 from ddim.studio.tray import Given, Tray
 from ddim.studio.ways import labels_for
-from ddim.studio.work import LIVE, Studio, html, view, whole, work
+from ddim.studio.work import LIVE, html, number, view, whole, work
 
 MOST = 16  # answers
 
@@ -126,7 +127,7 @@ def relabel(studio: Studio, page, name, drawn, given, chosen, source, target, gu
     one, origin, model = picked(drawn, given, chosen), studio.origin(name, True), studio.model(name, True)
     if not model.classes:
         raise InputError("this model knows no classes: choose one that does")
-    steps, guidance = whole(steps, "the number of steps", 1, model.T), float(guidance)
+    steps, guidance = whole(steps, "the number of steps", 1, model.T), number(guidance, "guidance", 0, 100)
     path, solver = relabel_course(model, 1.0, steps, "linear", "ddim")
     before, after = labels_of(model, str(source), 1), labels_of(model, str(target), 1)
     x = one.batch.to(model.device)
@@ -150,7 +151,7 @@ def buttons(name: str) -> tuple[gr.Button, gr.Button]:
         return gr.Button(name, variant="primary", min_width=90), gr.Button("Stop", min_width=70)
 
 
-def number(value: int, label: str) -> gr.Number:
+def count(value: int, label: str) -> gr.Number:
     return gr.Number(value, label=label, precision=0, minimum=0, min_width=90)
 
 
@@ -165,22 +166,22 @@ def tab(studio: Studio, model: gr.Dropdown, drawn: gr.State, given: gr.State) ->
                 with gr.Tab("Inpaint"):
                     canvas = html(elem_id="easel", js_on_load=PAINT)
                     with gr.Row(elem_classes="fields"):
-                        answers, steps = number(4, "Answers"), number(50, "Steps")
+                        answers, steps = count(4, "Answers"), count(50, "Steps")
                     with gr.Row(elem_classes="fields"):
-                        resample, seed = number(1, "Resample"), number(0, "Seed")
+                        resample, seed = count(1, "Resample"), count(0, "Seed")
                     method = gr.Dropdown([*METHODS], value="projection", label="Method", filterable=False)
                     painting = buttons("Inpaint")
                 with gr.Tab("Vary"):
                     strengths = gr.Textbox("0.2 0.4 0.6 0.8", label="Strengths", info="0 is the picture, 1 a new one")
                     with gr.Row(elem_classes="fields"):
-                        many, walked, sown = number(4, "Answers"), number(20, "Steps"), number(0, "Seed")
+                        many, walked, sown = count(4, "Answers"), count(20, "Steps"), count(0, "Seed")
                     changing = buttons("Vary")
                 with gr.Tab("Class"):
                     source = gr.Dropdown(known, value=known[0], label="It is of class")
                     target = gr.Dropdown(known, value=known[-1], label="Make it of class")
                     with gr.Row(elem_classes="fields"):
                         guidance = gr.Slider(0, 8, 2, step=0.5, label="Guidance", min_width=110)
-                        taken = number(50, "Steps")
+                        taken = count(50, "Steps")
                     turning = buttons("Change the class")
         with gr.Column(scale=3, min_width=300):
             page.note = html(pictures.note("Choose a picture; paint on it, or vary it."))

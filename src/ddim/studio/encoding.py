@@ -12,8 +12,9 @@ from ddim.errors import InputError
 from ddim.jobs.latent_jobs import data_course
 from ddim.studio import pictures
 from ddim.studio.recipes import Origin, Recipe, arguments, literal
+from ddim.studio.settings import Studio
 from ddim.studio.tray import Tray
-from ddim.studio.work import Studio, html, steps_of, work
+from ddim.studio.work import html, steps_of, work
 
 SOLVERS = ("ddim", "exact")
 SHOWN = 0.25  # the error, on [0, 1], that is white

@@ -15,7 +15,8 @@ from ddim.diffusion.sampling import generate
 from ddim.errors import InputError
 from ddim.studio import pictures
 from ddim.studio.recipes import Origin, Recipe, arguments
-from ddim.studio.work import LIVE, Studio, html, whole, work
+from ddim.studio.settings import Studio
+from ddim.studio.work import LIVE, html, number, whole, work
 
 SHEET = 9
 
@@ -78,7 +79,7 @@ def choosing(studio: Studio, page):
         k = whole(event.index, "the number of the image", 0, SHEET - 1)
         before = [*before, trail]
         yield {page.before: before, page.past: trodden(before, k)}
-        choices, distances = (*trail.choices, k), (*trail.distances, round(float(distance), 2))
+        choices, distances = (*trail.choices, k), (*trail.distances, number(distance, "the distance", 0, 1))
         yield from show(studio, page, Trail(trail.origin, trail.seed, trail.steps, choices, distances))
 
     return choose

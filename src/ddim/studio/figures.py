@@ -18,7 +18,8 @@ from ddim.evaluation.step_consistency import distance
 from ddim.plots import sheets
 from ddim.studio import pictures
 from ddim.studio.recipes import Origin, Recipe, arguments
-from ddim.studio.work import Studio, followed, html, steps_of, whole, work
+from ddim.studio.settings import Studio
+from ddim.studio.work import followed, html, steps_of, whole, work
 
 ETAS = {"η = 0": 0.0, "η = 0.2": 0.2, "η = 0.5": 0.5, "η = 1": 1.0, "σ̂": "hat"}
 ROW = 8  # images of a number of steps

@@ -17,8 +17,9 @@ from ddim.jobs.latent_jobs import data_course
 from ddim.plots.animations import animated
 from ddim.studio import pictures
 from ddim.studio.recipes import Origin, Recipe, arguments
+from ddim.studio.settings import Studio
 from ddim.studio.tray import Given, Tray
-from ddim.studio.work import Studio, html, whole, work
+from ddim.studio.work import html, whole, work
 
 
 @dataclass(frozen=True)

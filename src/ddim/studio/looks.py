@@ -4,7 +4,8 @@ from pathlib import Path
 
 import gradio as gr
 
-CSS = Path(__file__).with_name("looks.css").read_text(encoding="utf-8")
+CSS, PAGE = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("looks.css", "page.css"))
+HEAD = f"<style>{PAGE}</style>"  # Gradio rewrites the selectors of its css, so that none reaches the whole page
 SANS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]
 
@@ -13,7 +14,8 @@ VALUES = {
     **dict.fromkeys(("block_background_fill", "block_label_background_fill"), "transparent"),
     **dict.fromkeys(("block_background_fill_dark", "block_label_background_fill_dark"), "transparent"),
     **dict.fromkeys(("checkbox_label_background_fill", "checkbox_label_background_fill_dark"), "transparent"),
-    **dict.fromkeys(("block_border_width", "block_padding", "checkbox_label_border_width"), "0px"),
+    **dict.fromkeys(("block_border_width", "block_border_width_dark", "block_padding"), "0px"),
+    **dict.fromkeys(("checkbox_label_border_width", "checkbox_label_border_width_dark"), "0px"),
     **dict.fromkeys(("block_shadow", "input_shadow", "checkbox_label_shadow"), "none"),
     **{"body_background_fill": "white", "body_background_fill_dark": "#131316"},
     **{"input_background_fill": "white", "input_background_fill_dark": "#1c1c20", "input_border_width": "1px"},

@@ -5,8 +5,9 @@ import gradio as gr
 from ddim.diffusion.model import Model
 from ddim.errors import InputError
 from ddim.studio import editing, encoding, exploring, figures, interpolating, pictures, sampling, training, ways
+from ddim.studio.settings import Studio
 from ddim.studio.tray import Tray
-from ddim.studio.work import Studio, html
+from ddim.studio.work import html
 
 
 def about(model: Model) -> str:

@@ -62,13 +62,20 @@ element.addEventListener('pointerdown', event => {
   const canvas = of(event);
   if (!canvas) return;
   const [x, y] = at(canvas, event), s = state(canvas);
-  stroke = {canvas, on: s.mask[y * canvas.width + x] ? 0 : 1};
+  stroke = {canvas, x, y, on: s.mask[y * canvas.width + x] ? 0 : 1};
   s.keys = false;
+  event.preventDefault();
+  canvas.focus({preventScroll: true});
   canvas.setPointerCapture(event.pointerId);
   dab(canvas, x, y, stroke.on);
 });
 element.addEventListener('pointermove', event => {
-  if (stroke) dab(stroke.canvas, ...at(stroke.canvas, event), stroke.on);
+  if (!stroke) return;
+  const [x, y] = at(stroke.canvas, event), from = {...stroke};  // a fast pointer is seen at a few places only
+  const far = Math.max(Math.abs(x - from.x), Math.abs(y - from.y));
+  const between = (a, b, k) => Math.round(a + (b - a) * k / far);
+  for (let k = 1; k <= far; k++) dab(from.canvas, between(from.x, x, k), between(from.y, y, k), from.on);
+  Object.assign(stroke, {x, y});
 });
 for (const end of ['pointerup', 'pointercancel']) element.addEventListener(end, () => {
   if (stroke) tell(stroke.canvas);

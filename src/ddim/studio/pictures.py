@@ -104,12 +104,12 @@ def alert(text: str) -> str:
     return f'<div class="note alert" role="alert"><span>{escaped(text)}</span></div>'
 
 
-def recipe(lines: Recipe | None) -> str:
-    """The lines that give exactly what is shown, each block with a button that copies it."""
+def recipe(lines: Recipe | None, title: str = "The same, exactly") -> str:
+    """The lines that give what is shown, each block with a button that copies it."""
     if lines is None:
         return ""
     blocks = [block("In a terminal", "command", lines.command), block("In Python", "python", lines.python)]
-    return f'<section class="recipe"><h3>The same, exactly</h3>{"".join(blocks)}</section>'
+    return f'<section class="recipe"><h3>{title}</h3>{"".join(blocks)}</section>'
 
 
 def block(title: str, kind: str, text: str) -> str:

@@ -9,17 +9,16 @@ import gradio as gr
 import torch
 from torch import Tensor
 
-from ddim.diffusion.model import Model
 from ddim.diffusion.noise import normal
 from ddim.diffusion.sampling import default_batch_size
 from ddim.errors import InputError
 from ddim.evaluation.metrics import neighbours
-from ddim.images.cache import load
 from ddim.images.pixels import to_uint8
 from ddim.jobs.cost import seconds_of_ddpm
 from ddim.studio import comparing, pictures
+from ddim.studio.settings import Studio
 from ddim.studio.ways import Drawn, Way, fields
-from ddim.studio.work import LIVE, Studio, html, view, whole, work
+from ddim.studio.work import LIVE, html, view, whole, work
 
 SHOWN = 16  # images of a walk that goes on
 NEAREST = 6  # training images beside a chosen one
@@ -62,7 +61,7 @@ def sample(studio: Studio, page, name: str, *fields: Any) -> Iterator[dict]:
         page.note: pictures.note(f"{cost} · measuring DDPM…"), page.left: chooser(drawn), page.right: CHOOSE_ONE,
         page.lines: pictures.recipe(drawn.recipe()), page.drawn: drawn,
     }  # fmt: skip
-    yield {page.note: pictures.note(f"{cost}. {beside_ddpm(model, way, seconds)}")}
+    yield {page.note: pictures.note(f"{cost}. {beside_ddpm(studio, name, way, seconds)}")}
 
 
 CHOOSE_ONE = '<p class="hint">Choose an image: here are its latent, and what it is nearest to.</p>'
@@ -72,10 +71,13 @@ def chooser(drawn: Drawn, chosen: int | None = None) -> str:
     return "<h3>Images</h3>" + pictures.sheet(drawn.images, () if chosen is None else (chosen,))
 
 
-def beside_ddpm(model: Model, way: Way, seconds: float) -> str:
-    """What DDPM would have taken for as many images on this machine."""
+def beside_ddpm(studio: Studio, name: str, way: Way, seconds: float) -> str:
+    """What DDPM would have taken for as many images on this machine: measured once."""
+    model = studio.model(name)
     n, over = min(way.n, default_batch_size(model)), 5
-    ddpm = seconds_of_ddpm(model, n, over) * way.n / n
+    if (name, n) not in studio.timed:
+        studio.timed[name, n] = seconds_of_ddpm(model, n, over)
+    ddpm = studio.timed[name, n] * way.n / n
     ratio = ddpm / max(seconds, 1e-9)
     times = f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.1f}"
     long = f"would take about {ddpm:,.3g} s, {times} times as long"
@@ -104,11 +106,10 @@ def details(studio: Studio, page, drawn: Drawn, index: Any) -> Iterator[dict]:
         page.left: chooser(drawn, k), page.right: "".join(parts), page.lines: pictures.recipe(drawn.recipe(k)),
     }  # fmt: skip
     try:
-        images = studio.images(studio.model(drawn.origin.name))
+        real = studio.known(studio.model(drawn.origin.name))
     except InputError as error:
         found = f'<p class="hint">{error}</p>'
     else:
-        real = load(images)
         if isinstance(real, Tensor):
             index, distance = neighbours(to_uint8(image[None]), real, NEAREST)
             text = f"nearest training images, at {distance[0, 0]:.1f} to {distance[0, -1]:.1f} grey levels (rms)"

@@ -24,7 +24,7 @@ def application(studio):
     import gradio as gr
     from fastapi import FastAPI
 
-    from ddim.studio.looks import CSS, theme
+    from ddim.studio.looks import CSS, HEAD, theme
     from ddim.studio.page import page
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -37,7 +37,7 @@ def application(studio):
 
     return gr.mount_gradio_app(
         app, page(studio), "/", footer_links=[], run_history=False, show_error=True, max_file_size=LARGEST,
-        ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False, theme=theme(), css=CSS,
+        ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False, theme=theme(), css=CSS, head=HEAD,
         app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
     )  # fmt: skip
 
@@ -49,7 +49,7 @@ def serve(studio, host: str = "127.0.0.1", port: int = 7860) -> None:
     with ExitStack() as stack:
         door = stack.enter_context(listening(host, port))
         studio.check()
-        uploads = tempfile.mkdtemp(prefix=".uploads-", dir=folder(studio.out))
+        uploads = tempfile.mkdtemp(prefix=".uploads-", dir=folder(studio.out).absolute())
         stack.callback(shutil.rmtree, uploads, ignore_errors=True)
         os.environ["GRADIO_TEMP_DIR"] = uploads
         how = uvicorn.Config(application(studio), log_level="error", timeout_graceful_shutdown=1)

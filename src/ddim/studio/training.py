@@ -14,7 +14,8 @@ import gradio as gr
 from ddim.errors import InputError, choose
 from ddim.studio import curves, pictures
 from ddim.studio.recipes import Recipe, literal, quoted
-from ddim.studio.work import Studio, html, view
+from ddim.studio.settings import Studio
+from ddim.studio.work import html, view
 from ddim.training.record import Record, record
 from ddim.training.watch import seconds_of
 
@@ -64,7 +65,7 @@ def look(studio: Studio, page, name: str | None, seen: str) -> dict:
         return {page.seen: now}
     parts = {getattr(page, part): text for part, text in shown(run).items()}
     choices, models = gr.update(choices=names, value=name), gr.update(choices=studio.names())
-    lines = pictures.recipe(recipe(run))
+    lines = pictures.recipe(recipe(run), "How it was begun")
     return {page.seen: now, page.run: choices, page.model: models, page.lines: lines, **parts}
 
 

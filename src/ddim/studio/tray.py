@@ -13,8 +13,9 @@ from ddim.errors import InputError
 from ddim.images.pixels import to_float, to_uint8
 from ddim.images.selection import Selection
 from ddim.studio import pictures
+from ddim.studio.settings import Studio
 from ddim.studio.ways import Drawn
-from ddim.studio.work import Studio, html, view, whole
+from ddim.studio.work import html, view, whole
 
 KEPT = 32  # pictures besides the sampled ones
 
@@ -69,8 +70,8 @@ class Tray:
         self.sheet = html("", js_on_load=pictures.CHOOSE, elem_classes="tray")
         with gr.Row(elem_classes="fields"):
             upload = gr.UploadButton("Upload…", file_count="multiple", file_types=["image"], min_width=90)
-            number = gr.Number(0, show_label=False, label="number in the data", precision=0, minimum=0, min_width=70)
-            take = gr.Button("From the data", min_width=120)
+            number = gr.Number(0, show_label=False, label="number in the data", precision=0, minimum=0, min_width=60)
+            take = gr.Button("From data", min_width=100)
         self.shown = [self.sheet, self.given, self.chosen]
         state = [model, drawn, given, self.chosen]
         view(upload.upload, self.note, self.uploads, [upload, *state], self.shown, ordered=True)

@@ -15,7 +15,7 @@ from ddim.diffusion.schedule import LEVEL_SPACINGS
 from ddim.diffusion.solvers import SOLVERS, TUNED
 from ddim.diffusion.spacings import SPACINGS
 from ddim.studio.recipes import Origin, Recipe, arguments
-from ddim.studio.work import MOST, whole
+from ddim.studio.work import MOST, number, whole
 
 AUTO = "auto"
 NOT_SAMPLING = ("implicit", "unipc2")  # for encoding alone; another name of unipc
@@ -43,9 +43,9 @@ class Way:
         return cls(
             whole(seed, "the seed", 0, 2**53), whole(n, "the number of images", 1, MOST),
             None if steps in (None, 0, "") else whole(steps, "the number of steps", 1, model.T),
-            None if solver == AUTO else solver, None if spacing == AUTO else spacing, round(float(eta), 3),
+            None if solver == AUTO else solver, None if spacing == AUTO else spacing, number(eta, "η", 0, 1),
             "large" if large and eta else "small", {AUTO: None, "on": True, "off": False}[clip], label,
-            1.0 if label is None else float(guidance),
+            1.0 if label is None else number(guidance, "guidance", 0, 100),
         )  # fmt: skip
 
     def course(self, model: Model) -> Course:

@@ -39,7 +39,13 @@ def planned(ask: Request, source: ImageSet, begun_with: Model | None, accelerato
     else:
         rung, speed = climb(ask, pictures, accelerator, watch, each)
         seconds = agreed_on(left(watch), accelerator)
-        chosen = budget.plan(rung, speed, pictures, seconds, settings, ask.said, accelerator.num_processes)
+        how = (settings, ask.said, accelerator.num_processes)
+        chosen = budget.plan(rung, speed, pictures, seconds, *how)
+        if chosen.optimiser.batch_size < batch_for(ask, accelerator):  # small steps cost more an image
+            with torch.random.fork_rng(devices=[]):
+                speed = measured(chosen, accelerator, watch.clock, each)
+            seconds = agreed_on(left(watch), accelerator)
+            chosen = budget.plan(rung, speed, pictures, seconds, *how)
     # Until a sheet has been drawn and a state saved once, which measures both.
     watch.reserve = min(1 + EVALUATIONS / (2.5 * max(speed.images, 1e-9)), SHARE * watch.budget)
     if main:

@@ -175,6 +175,10 @@ class Logging(Group):
     """Minutes between sample sheets, beside those by steps; the first one after two at most. 0 for none."""
     save_minutes: float = setting(10, 0, 10**6, resume=True)
     """Minutes between saved states, beside those by steps. 0 for none."""
+    snapshot_every: int = setting(0, 0, 10**9, resume=True)
+    """Steps between models that are kept beside the latest one, in snapshots/ of the run. 0 for none."""
+    keep_best: bool = setting(False, resume=True)
+    """Keep the model of the least held-out loss too, as snapshots/best; needs --held-out or --time."""
     track: TrackerName = setting("none", resume=True)
     """Send losses, measurements and sample sheets to a tracker too. TensorBoard's files go to track/ in the run."""
 
@@ -208,6 +212,8 @@ class Settings:
         """Raise InputError where a setting is out of its range."""
         for f in fields(Settings):
             getattr(self, f.name).check()
+        if self.logging.keep_best and not (self.data.held_out or self.optimiser.time):
+            raise InputError("--keep-best needs --held-out 0.05 or --time: images to judge by")
         if not (self.network.init or self.optimiser.time):  # else a model, or the time, decides the network
             self.check_network()
 

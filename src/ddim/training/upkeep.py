@@ -7,7 +7,8 @@ from ddim.diffusion.course import YOUNG
 from ddim.diffusion.walk import Moment
 from ddim.system.files import folder
 from ddim.system.messages import warn
-from ddim.training.measuring import Meter
+from ddim.training import snapshots
+from ddim.training.measuring import Meter, measured
 from ddim.training.run import Run
 from ddim.training.watch import Timer, Watch, in_words
 
@@ -47,6 +48,7 @@ class Upkeep:
         yield run.sampling(steps), folder(run.out / "samples") / f"step-{run.state.step:07d}.png"
         self.meter.evaluation = (clock() - start) / steps / len(run.samples)
         self.meter.measure()
+        snapshots.keep_best(run, measured(run))
         self.spent("draw", start)
         self.costs["samples"] = self.meter.cost()
         self.sheet.done()
@@ -56,6 +58,7 @@ class Upkeep:
     def save(self, last: bool) -> None:
         """Save the state where that is due. last: after this step there is none."""
         run, start = self.run, self.watch.clock()
+        snapshots.number(run)
         first = self.watch.budget and self.costs["draw"] and not self.costs["save"]  # what the end costs is measured
         if not (last or run.due("save_every") or self.state.due() or first):
             return

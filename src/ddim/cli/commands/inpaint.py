@@ -32,6 +32,8 @@ class Inpaint:
     """The images are whole under the mask: measure how near the answers come to them."""
     skip_broken: bool = False
     """Leave images out that cannot be read, instead of stopping."""
+    n: int | None = None
+    """Take the first n images only."""
     out: Path = Path("inpainted")
     """Folder to write. The sheet of the first images lies beside it."""
     machine: Machine = Machine()
@@ -52,7 +54,8 @@ def main(args: Sequence[str]) -> None:
         model, o.images, o.out, "inpaint", o.mask, degrade=o.measure, method=m.method, answers=m.answers,
         steps=m.grid.steps, spacing=m.grid.spacing, times=m.grid.times, eta=m.eta, seed=m.seed, noise=m.noise,
         resample=m.resample, scale=m.scale, clip=o.clipping.value(), batch_size=o.machine.batch_size,
-        skip_broken=o.skip_broken, progress=True, workers=workers, label=o.classes.label, guidance=o.classes.value(),
+        skip_broken=o.skip_broken, n=o.n, progress=True, workers=workers, label=o.classes.label,
+        guidance=o.classes.value(),
     )  # fmt: skip
     if found:
         tell(found, o.measure)

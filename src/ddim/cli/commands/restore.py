@@ -38,6 +38,8 @@ class Restore:
     clipping: Clipping = Clipping()
     skip_broken: bool = False
     """Leave images out that cannot be read, instead of stopping."""
+    n: int | None = None
+    """Take the first n images only."""
     out: Path = Path("restored")
     """Folder to write. The sheet of the first images lies beside it."""
     machine: Machine = Machine()
@@ -56,7 +58,7 @@ def main(args: Sequence[str]) -> None:
     found = restore_files(
         model, o.images, o.out, o.task, None, o.factor, o.sigma, o.degrade, m.method, m.answers, m.grid.steps,
         m.grid.spacing, m.grid.times, "ddim", m.eta, m.seed, m.noise, m.resample, m.scale, o.clipping.value(),
-        o.machine.batch_size, o.skip_broken, True, workers, o.classes.label, o.classes.value(),
+        o.machine.batch_size, o.skip_broken, o.n, True, workers, o.classes.label, o.classes.value(),
     )  # fmt: skip
     if found:
         tell(found, o.degrade)

@@ -76,7 +76,7 @@ def main(args: Sequence[str]) -> None:
         chosen = manner(model, g.steps, g.spacing, solver, eta, noise.variance)
         solver, eta = f"{chosen.solver}+afs", chosen.eta
     way = sampling_course(model, g.steps, g.spacing, g.times, solver, eta, noise.variance)
-    if way.eta and eta is None:
+    if way.eta and eta is None and noise.variance == "small":
         say(f"{model.facts.images:,} training images are few: with noise in each step (--eta 0 leaves it out)")
     made = sample_files(
         model, o.out or o.folder(way), o.n, g.steps, eta, g.spacing, noise.seed, o.clipping.value(), o.format,

@@ -46,8 +46,8 @@ def main(args: Sequence[str]) -> None:
     if find_spec("gradio") is None:
         raise InputError("the studio needs Gradio: pip install 'ddim[studio]'")
     os.environ.setdefault("DDIM_CACHE", str(o.out.absolute() / "cache"))  # nothing is written elsewhere
+    from ddim.studio import Studio as Work
     from ddim.studio import serve
-    from ddim.studio.work import Studio as Work
 
     check_number("--port", o.port, 0, 65535)
     serve(Work(o.models, o.out, o.data, o.read_only, o.device, o.precision), o.host, o.port)

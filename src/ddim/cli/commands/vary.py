@@ -53,6 +53,8 @@ class Vary:
     clipping: Clipping = Clipping()
     skip_broken: bool = False
     """Leave images out that cannot be read, instead of stopping."""
+    n: int | None = None
+    """Take the first n images only."""
     out: Path = Path("varied")
     """Folder to write. The sheet of the first images lies beside it."""
     machine: Machine = EXACT
@@ -72,8 +74,8 @@ def main(args: Sequence[str]) -> None:
     model = load_model(o.model, o.machine, workers.device, workers.is_main_process)
     found = vary_files(
         model, o.images, o.out, o.strength or (0.5 if o.source is None else 1.0), o.answers, o.grid.steps,
-        o.grid.spacing, o.solver, o.eta, o.seed, o.clipping.value(), o.machine.batch_size, o.skip_broken, True, workers,
-        o.classes.label, o.classes.value(), o.source,
+        o.grid.spacing, o.solver, o.eta, o.seed, o.clipping.value(), o.machine.batch_size, o.skip_broken, o.n, True,
+        workers, o.classes.label, o.classes.value(), o.source,
     )  # fmt: skip
     if found:
         job = found.job
