@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo studio docs test test-slow fuzz check bench clean
+.PHONY: demo studio docs dist test test-slow fuzz check bench clean
 
 demo: .venv/ready
 	$(BIN)/ddim demo
@@ -14,6 +14,11 @@ studio: .venv/ready-studio
 # The documentation, into site/: open site/index.html. Strict: a broken link or a line of code that has gone ends it.
 docs: .venv/ready-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+# The wheel and the sdist, into dist/.
+dist: .venv/ready-test
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
 
 test: .venv/ready-test
 	$(BIN)/python -m pytest -n 2

@@ -28,7 +28,7 @@ def commands(page: Path) -> list[str]:
     text = page.read_text(encoding="utf-8")
     inline = re.findall(r"`(ddim [a-z]+ [^`…]*)`", FENCE.sub("", text))
     lines = [part for _, _, block in blocks(page) for line in block.splitlines() for part in line.split(" && ")]
-    found = [line.partition(" #")[0].strip() for line in [*lines, *inline]]
+    found = [line.partition(" #")[0].partition(" > ")[0].strip() for line in [*lines, *inline]]
     return [line for line in dict.fromkeys(found) if re.match(r"ddim [a-z]+( |$)", line) and "…" not in line]
 
 

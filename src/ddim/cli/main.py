@@ -17,6 +17,7 @@ GROUPS = {
         "data": "Show what a set of images holds, before training on it.",
         "train": "Train a model on your images, with one of the paper's presets.",
         "studio": "Open a page in the browser to do all of this by hand.",
+        "completion": "Print what lets bash, zsh or fish complete verbs and options.",
     },
     "sample": {
         "sample": "Sample images from a model.",

@@ -21,7 +21,7 @@ from ddim.jobs.timings import seconds_an_image
 from ddim.plots import sheets
 from ddim.system.json import read_json, write_json
 from ddim.system.machine import cache_folder
-from ddim.system.messages import say, warn
+from ddim.system.messages import warn
 
 SMALL = {(1, 8, 8): "digits-small", (3, 32, 32): "cifar10-small"}
 SHOWN, NEAREST = 8, 6  # samples in the figure of neighbours, and training images beside each
@@ -69,7 +69,7 @@ def reference(
     chosen = features.find(network or SMALL.get(model.shape, "inception"), model.device)
     if chosen.shape not in (None, tuple(model.shape)):
         here, there = ("×".join(map(str, shape)) for shape in (model.shape, chosen.shape))
-        say(f"features {chosen.name}: images of {here} are resized to {there}")
+        warn(f"features {chosen.name}: images of {here} are resized to {there}")
     width = chosen(torch.zeros(1, *model.shape, dtype=torch.uint8)).shape[1]
     images, name = None, None
     known = metrics.read(Path(source).expanduser()) if source.endswith(".npz") else None

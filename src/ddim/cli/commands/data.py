@@ -8,6 +8,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from ddim.cli.options import parse
+from ddim.cli.records import AsJson, print_json
 from ddim.system.messages import say
 
 EXAMPLES = (
@@ -28,6 +29,7 @@ class Data:
     """Height and width on the sheet."""
     out: Path = Path("data.png")
     """Where the sheet goes."""
+    report: AsJson = AsJson()
 
 
 def main(args: Sequence[str]) -> None:
@@ -40,6 +42,23 @@ def main(args: Sequence[str]) -> None:
     writable(o.out.parent)
     found = summarise(o.source, o.size, progress=True)
     sheets.save(sheets.grid(found.images), o.out)
+    print_json(record(found)) if o.report.json else show(found, o.out)
+
+
+def record(found) -> dict[str, object]:
+    """A summary as numbers, lists and objects."""
+    labels, sizes = found.labels, [{"width": w, "height": h, "n": n} for (w, h), n in found.sizes.most_common()]
+    numbers = labels and dict(zip(labels.classes, labels.counts(), strict=True))
+    return {
+        **{"n": found.n, "kind": found.kind, "classes": numbers},
+        "of_no_class": int((labels.numbers < 0).sum()) if labels else 0,
+        **{"sizes": sizes, "modes": dict(found.modes), "crop": found.crop},
+        **{"broken": found.broken, "ignored": dict(found.ignored)},
+    }
+
+
+def show(found, out: Path) -> None:
+    """The summary in words."""
     sizes, broken = found.sizes, found.broken
     say(f"pictures  {found.n:,}, read as {found.kind}")
     say(f"classes   {classes(found.labels)}")
@@ -52,7 +71,7 @@ def main(args: Sequence[str]) -> None:
     say(f"broken    {len(broken)}{': ' if broken else ''}{', '.join(broken[:10])}{' …' if len(broken) > 10 else ''}")
     if found.passed_over:
         say(f"ignored   {found.passed_over}")
-    say(f"sheet     {o.out}")
+    say(f"sheet     {out}")
 
 
 def classes(labels) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from ddim.cli.classes import ManyClasses
 from ddim.cli.models import load_model
 from ddim.cli.options import Clipping, Eta, Machine, ModelName, SolverName, Spacing, parse
+from ddim.cli.records import AsJson, print_json
 from ddim.system.messages import say
 
 EXAMPLES = (
@@ -53,6 +54,7 @@ class Evaluate:
     """Leave real images out that cannot be read, instead of stopping."""
     compile: bool = False
     """Compile the network first: a minute of waiting, then faster steps on a GPU; on a CPU it gains little."""
+    report: AsJson = AsJson()
     out: Path | None = None
     """Folder to write; by default evaluations/ with the model's name."""
     machine: Machine = Machine()
@@ -64,14 +66,16 @@ def main(args: Sequence[str]) -> None:
     from ddim.system.processes import processes
 
     workers, out = processes(o.machine.device), o.out or Path("evaluations") / Path(o.model).name
-    model = load_model(o.model, o.machine, workers.device, workers.is_main_process, o.compile)
+    model = load_model(o.model, o.machine, workers.device, workers.is_main_process and not o.report.json, o.compile)
     found = evaluate(
         model, out, reference=o.reference, held_out=o.held_out, steps=o.steps, eta=o.eta, n=o.n, features=o.features,
         spacing=o.spacing, seed=o.seed, clip=o.clipping.value(), solver=o.solver + "+afs" * o.afs,
         batch_size=o.machine.batch_size, skip_broken=o.skip_broken, name=o.model, progress=True, workers=workers,
         label=o.classes.label, guidance=o.classes.value(),
     )  # fmt: skip
-    if found:
+    if found and o.report.json:
+        print_json(found)
+    elif found:
         show(found)
         say("", f"table: {out / 'table.md'}, {out / 'table.json'}", f"figures: {', '.join(found['figures'])}")
         say(f"images, to continue with or to measure again: {out / 'cells'}")

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 
 from ddim.checkpoints.options import Options
 from ddim.cli.options import ModelName, parse
+from ddim.cli.records import AsJson, print_json
 from ddim.system.messages import say
 
 EXAMPLES = (
@@ -20,14 +21,36 @@ class Info:
     model: ModelName
     """A bundled name, a run or model folder, a Hub id, or a file of weights."""
     options: Options = field(default_factory=Options)
+    report: AsJson = AsJson()
 
 
 def main(args: Sequence[str]) -> None:
     o = parse(Info, "info", args)
     from ddim.checkpoints.loading import load
 
-    for name, value in described(load(o.model, "cpu", **asdict(o.options))).items():
-        say(f"{name:23} {value}")
+    model = load(o.model, "cpu", **asdict(o.options))
+    if o.report.json:
+        print_json(record(model))
+    else:
+        for name, value in described(model).items():
+            say(f"{name:23} {value}")
+
+
+def record(model) -> dict[str, object]:
+    """What there is to say of a model, as numbers, lists and objects."""
+    from ddim.checkpoints.scheduler_config import beta_config
+
+    facts = model.facts
+    said = ("source", "layout", "averaged", "preset", "data", "images", "scheduler", "assumed", "notes")
+    return {
+        **{name: getattr(facts, name) for name in said},
+        **{"parameters": sum(p.numel() for p in model.network.parameters()), "shape": list(model.shape)},
+        **{"classes": list(model.classes), "null_label": model.null_label},
+        **{"predicts": model.predicts, "learns_variance": model.learns_variance, "T": model.T},
+        **{"schedule": beta_config(model.abar), "abar_T": model.abar[-1].item(), "fingerprint": model.fingerprint},
+        **{"tuned_steps": sorted(facts.tuning.solvers) if facts.tuning else []},
+        "network": asdict(model.network.config),
+    }
 
 
 def classes(model) -> str:

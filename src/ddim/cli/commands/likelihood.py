@@ -1,6 +1,5 @@
 """ddim likelihood: bits per dimension of images."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Literal
 
 from ddim.cli.models import load_model
 from ddim.cli.options import EXACT, NEED_IMAGES, ImageNames, Machine, ModelName, SolverName, Spacing, parse
+from ddim.cli.records import AsJson, print_json
 from ddim.system.messages import say
 
 EXAMPLES = (
@@ -48,8 +48,7 @@ class Likelihood:
     """Take the first n images only."""
     skip_broken: bool = False
     """Leave images out that cannot be read, instead of stopping."""
-    json: bool = False
-    """Print the whole record as JSON instead."""
+    report: AsJson = AsJson()
     out: Path = Path("likelihood")
     """Folder to write: likelihood.json, and terms.png of vlb."""
     machine: Machine = EXACT
@@ -59,12 +58,12 @@ def main(args: Sequence[str]) -> None:
     o = parse(Likelihood, "likelihood", args)
     from ddim.evaluation.likelihood_table import lines, measure_likelihood
 
-    model = load_model(o.model, o.machine, show=not o.json)
+    model = load_model(o.model, o.machine, show=not o.report.json)
     found = measure_likelihood(
         model, o.images, o.out, o.method, o.steps, o.spacing, o.solver, o.variance, o.clip == "on", o.probes, True,
         o.seed, o.label, o.n, o.machine.batch_size, o.skip_broken, progress=True,
     )  # fmt: skip
-    if o.json:
-        print(json.dumps({name: value for name, value in found.items() if name != "file"}))
+    if o.report.json:
+        print_json(found)
     else:
         say(*lines(found), f"numbers: {found['file']}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ddim.cli.models import load_model
 from ddim.cli.options import EXACT, NEED_IMAGES, ImageNames, Machine, ModelName, SolverName, Spacing, parse
+from ddim.cli.records import AsJson, print_json
 from ddim.system.messages import say
 
 EXAMPLES = (
@@ -32,6 +33,7 @@ class Reconstruct:
     """How images are encoded and decoded; see ddim encode --help."""
     skip_broken: bool = False
     """Leave images out that cannot be read, instead of stopping."""
+    report: AsJson = AsJson()
     out: Path = Path("reconstruct")
     """Folder to write."""
     machine: Machine = EXACT
@@ -41,11 +43,12 @@ def main(args: Sequence[str]) -> None:
     o = parse(Reconstruct, "reconstruct", args)
     from ddim.evaluation.reconstruction import reconstruct
 
-    model = load_model(o.model, o.machine)
-    show(reconstruct(
+    model = load_model(o.model, o.machine, show=not o.report.json)
+    found = reconstruct(
         model, o.images, o.out, steps=o.steps, n=o.n, spacing=o.spacing, solver=o.solver,
         batch_size=o.machine.batch_size, skip_broken=o.skip_broken, progress=True,
-    ))  # fmt: skip
+    )  # fmt: skip
+    print_json(found) if o.report.json else show(found)
 
 
 def show(found: dict) -> None:
