@@ -58,6 +58,7 @@ def test_every_command_on_the_pages_is_one(line: str):
     parsed(shlex.split(line))
 
 
+EDITS = ("inpaint", "restore", "vary")
 SMALL = {  # options that a command gets where it is run here, in the place of its own
     **{verb: {"--n": "2"} for verb in ("sample", "sequence")},
     "reconstruct": {"--n": "2", "--steps": "2 3"},
@@ -66,7 +67,8 @@ SMALL = {  # options that a command gets where it is run here, in the place of i
     "likelihood": {"--n": "2", "--steps": "3"},
     "latents": {"--n": "4", "--steps": "2"},
     "interpolate": {"--frames": "2"},
-    **{verb: {} for verb in ("encode", "decode", "data", "info")},
+    **{verb: {} for verb in ("encode", "decode", "data", "info", "directions", "explore")},
+    **{verb: {"--steps": "3"} for verb in EDITS},
 }
 NAMES = {
     "MODEL": "digits",
@@ -76,20 +78,7 @@ NAMES = {
     "SOURCE": "digits",
     "cifar10": "digits",
 }
-NOT_HERE = (
-    "Hub",
-    "TRAIN",
-    "TEST",
-    ".pth",
-    ".ckpt",
-    ".pt",
-    ".parquet",
-    ".npz",
-    "inception",
-    "improved",
-    "runs/pets",
-    "tuned",
-)
+NOT_HERE = ("Hub", "TRAIN", "TEST", ".pth", ".ckpt", ".pt", ".parquet", ".npz", "inception", "improved", "tuned")
 
 
 def small(line: str) -> list[str] | None:
@@ -97,7 +86,8 @@ def small(line: str) -> list[str] | None:
     words = shlex.split(line)
     if words[1] not in SMALL or any(word in line for word in NOT_HERE):
         return None
-    words = [NAMES.get(word, word) for word in words[2:]]
+    names = {"cifar10": "runs/colour"} if words[1] in EDITS else NAMES
+    words = [names.get(word, word) for word in words[2:]]
     for option, value in SMALL[line.split()[1]].items():
         words = [*without(words, option), option, *value.split()]
     if "--steps" in words and int(words[words.index("--steps") + 1]) > 20:
@@ -120,14 +110,19 @@ def without(words: list[str], option: str) -> list[str]:
 
 @pytest.fixture
 def place(tmp_path: Path, ddim_cli):
-    """A folder with what the pages name: images, and models with random weights."""
-    images = torch.rand(6, 3, 8, 8) * 2 - 1
-    ddim.save_images(images, tmp_path / "my-images")
-    for name in ("a", "b"):
-        ddim.plots.save(ddim.plots.to_pil(images[0]), tmp_path / f"{name}.png")
+    """A folder with what the pages name: images of all kinds, and models with random weights."""
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    for name in ("my-images", "photos", "blurred", "threes"):
+        ddim.save_images(images, tmp_path / name)
+    ddim.save_images(images[:1, :1], tmp_path / "grey")
+    ddim.save_images(images[:1, :, :8, :8], tmp_path / "small")
+    for name, image in {"a": images[0], "b": images[1], "mask": (images[0, :1] > 0) * 2.0 - 1}.items():
+        ddim.plots.save(ddim.plots.to_pil(image), tmp_path / f"{name}.png")
     for name in ("runs/mine", "runs/my-images", "runs/check", "my-model", "flowers"):
         ddim.save(tiny_model(), tmp_path / name)
+    ddim.save(tiny_model(channels=3, size=32), tmp_path / "runs/colour")
     ddim.save(labelled_model(), tmp_path / "runs/pets")
+    ddim.save(labelled_model(tuple("0123456789")), tmp_path / "runs/digits")
     assert ddim_cli("encode", "digits", "a.png", "--steps", 4, "--out", "z.safetensors").returncode == 0
     return tmp_path
 
@@ -161,7 +156,7 @@ def test_the_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch):
     """Its blocks one after another; those that quote the source with a title are held to it elsewhere."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DDIM_CACHE", str(tmp_path / "cache"))
-    model = ddim.load("digits")
+    model = labelled_model(("cat", "dog")) if page.name in ("labels.md", "guidance.md") else ddim.load("digits")
     found = {"ddim": ddim, "torch": torch, "model": model, "images": ddim.sample(model, n=2, steps=2)}
     for language, title, code in blocks(page):
         if language == "python" and "title=" not in title and "ddim.tune(" not in code:
