@@ -48,9 +48,15 @@ def alone(tmp_path, monkeypatch):
     monkeypatch.setenv("DDIM_CACHE", str(tmp_path / "cache"))
     precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
     torch.set_num_threads(1)
+    forget_accelerator()
     yield
     torch.set_num_threads(threads)
     torch.set_flush_denormal(False)
     torch.set_float32_matmul_precision(precision)
+    forget_accelerator()
+
+
+def forget_accelerator() -> None:
+    """Of another test, or of this one: a process has one, of one precision."""
     if state := sys.modules.get("accelerate.state"):
         state.AcceleratorState._reset_state(reset_partial_state=True)

@@ -101,7 +101,9 @@ def test_both_branches_are_one_evaluation(monkeypatch):
     alone = [ddim.guided(model, [c], 3.0)(X[k : k + 1], times[k : k + 1]) for k, c in enumerate([0, 2, 1, 1])]
     each = ddim.guided(model, [0, 2, 1, 1], 3.0)(X, times)
     for name in ("x0", "eps", "abar"):
-        torch.testing.assert_close(getattr(each, name), torch.cat([getattr(p, name) for p in alone]))
+        torch.testing.assert_close(
+            getattr(each, name), torch.cat([getattr(p, name) for p in alone]), rtol=1e-5, atol=1e-4
+        )
 
 
 def test_in_an_interval_it_is_guided_and_outside_the_class_alone():

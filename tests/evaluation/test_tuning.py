@@ -31,7 +31,8 @@ def quick(monkeypatch):
 def test_it_gets_nearer_on_images_that_it_did_not_see(quick, tmp_path: Path):
     model = ddim.load("digits", "cpu")
     tuned = ddim.tune(model, steps=[3, 4], out=tmp_path, pairs=16, descent=12)
-    for S, solver in tuned.facts.tuning.solvers.items():
+    for S in (3, 4):
+        solver = tuned.facts.tuning.solvers[S]
         assert len(solver.asked) == S
         curve = solver.about["held_out"]
         assert min(row[1] for row in curve) < curve[0][1]

@@ -99,7 +99,7 @@ def stop(studio: Studio, page) -> Iterator[dict]:
         raise InputError("no training that was started here is running")
     for process in going.values():
         process.send_signal(signal.SIGTERM)
-    yield {page.note: pictures.note(f"{', '.join(going)}: stopping after this step, saved.")}
+    yield {page.note: pictures.note(f"{', '.join(going)}: stopping; what it has trained is saved.")}
 
 
 def failed(studio: Studio) -> str:
