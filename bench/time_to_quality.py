@@ -58,7 +58,7 @@ def quality(o: Namespace) -> dict[tuple[str, str], float]:
         for precision in [way.precision] if way.precision else list(dict.fromkeys(PRECISIONS.values())):
             key = f"{plain.fingerprint} {o.model} {way.name} {precision} n={o.n}"
             if key not in kept:
-                model = ddim.prepare(plain, precision)
+                model = ddim.prepare(ddim.load(o.model, "cpu"), precision)
                 images = to_uint8(ddim.sample(model, o.n, progress=True, **way.how))
                 kept[key] = float(metrics.fid(against.statistics, metrics.statistics(against.features, images)))
                 if o.fid:
