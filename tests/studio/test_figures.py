@@ -28,6 +28,8 @@ def test_one_noise_in_different_numbers_of_steps(page, tmp_path: Path):
 
 
 def test_the_table_fills_in_and_is_that_of_the_command(page, tmp_path: Path):
+    from playwright.sync_api import expect
+
     part = opened(page).locator("#table")
     part.get_by_label("Steps").fill("2 3")
     part.get_by_label("σ̂").check()
@@ -35,6 +37,7 @@ def test_the_table_fills_in_and_is_that_of_the_command(page, tmp_path: Path):
     part.get_by_label("Images a cell").fill("70")
     part.get_by_role("button", name="Measure").click()
     part.get_by_text("Lower is nearer to the real images.").wait_for()
+    expect(part.locator("#fid td")).to_have_count(6)  # a table in between has other rows
     cells = part.locator("#fid td").all_inner_texts()
     assert [cells[0], cells[3]] == ["η = 0", "σ̂"]
     command = lines(part, "command")
