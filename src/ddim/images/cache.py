@@ -55,7 +55,7 @@ def decode_all(images: ImageSet) -> tuple[Tensor, Tensor]:
     n, channels, size = len(images), images.channels, images.size
     out, kept = torch.empty(n, channels, size, size, dtype=torch.uint8), []
     # Pillow decodes outside the interpreter's lock.
-    with ThreadPoolExecutor(os.cpu_count()) as pool, progress("decoding pictures", n, "image") as advance:
+    with ThreadPoolExecutor(os.cpu_count()) as pool, progress("decoding images", n, "image") as advance:
         for i, image in enumerate(pool.map(images.decode, range(n))):
             if image is not None:
                 out[len(kept)] = image

@@ -60,7 +60,7 @@ def record(found) -> dict[str, object]:
 def show(found, out: Path) -> None:
     """The summary in words."""
     sizes, broken = found.sizes, found.broken
-    say(f"pictures  {found.n:,}, read as {found.kind}")
+    say(f"images    {found.n:,}, read as {found.kind}")
     say(f"classes   {classes(found.labels)}")
     say(f"sizes     {most(sizes, lambda size: f'{size[0]}×{size[1]}')}")
     if len(sizes) > 3:
