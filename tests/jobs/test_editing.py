@@ -49,7 +49,7 @@ def read(folder: Path, indices: range):
 def test_what_is_black_returns_to_the_last_bit(ddim_cli, place, method):
     result = ddim_cli("inpaint", "rgb", "colour", "--mask", "mask.png", "--answers", 2, "--steps", 3, *method)
     assert result.returncode == 0, result.stderr
-    assert "3 images, 2 answer(s) each: inpainted" in result.stdout
+    assert "3 images, 2 answers each: inpainted" in result.stdout
     assert (place / "inpainted-sheet.png").exists()
     made, x = read(place / "inpainted", range(6)), images(3, 3).repeat_interleave(2, 0)
     mask = torch.zeros(8, 8, dtype=torch.bool)

@@ -14,7 +14,7 @@ from pathlib import Path
 from support.command_line import in_process
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-WAIT = 20_000  # milliseconds for what a loaded machine may take
+WAIT = 60_000  # milliseconds for what a loaded machine may take
 
 
 @contextmanager

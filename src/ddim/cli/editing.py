@@ -58,7 +58,8 @@ def load_for(name: str, machine: Machine, method: str, workers):
 def tell(found, degrade: bool) -> None:
     """What a restoration wrote, and how near it came."""
     job = found.job
-    say(f"{job.n} images, {job.answers} answer(s) each: {job.images}", f"sheet of the first {job.shown}: {job.sheet}")
+    answers = f"{job.answers} answers" if job.answers > 1 else "1 answer"
+    say(f"{job.n} images, {answers} each: {job.images}", f"sheet of the first {job.shown}: {job.sheet}")
     if degrade:
         more = f", of their mean {found.psnr_of_mean:.2f}; two answers differ by {found.diversity:.3f} (rms)"
         say(f"PSNR of an answer {found.psnr:.2f} dB{more if job.answers > 1 else ''}")

@@ -119,7 +119,7 @@ def said(error: BaseException) -> int | None:
         case InputError():
             warn(error)
         case KeyboardInterrupt():
-            warn("interrupted")
+            warn(f"interrupted{error}")
             return 130
         case Terminated():
             warn("ended by SIGTERM")

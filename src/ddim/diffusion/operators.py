@@ -91,7 +91,7 @@ class Inpainting(Operator):
     def shape(self, image: Shape) -> Shape:
         if tuple(self.mask.shape[2:]) != tuple(image[1:]):
             there, here = ("×".join(map(str, s)) for s in (self.mask.shape[2:], image[1:]))
-            raise InputError(f"the mask is {there} and the images {here}: give a mask of {here}")
+            raise InputError(f"the mask is {there} and the images {here}: give a mask of {here} (height × width)")
         return image
 
     def part(self, indices: Sequence[int]) -> "Inpainting":

@@ -19,13 +19,14 @@ from ddim.evaluation.records import Record
 from ddim.evaluation.reference import Reference, measure, neighbours_figure
 from ddim.evaluation.reference import reference as reference_of
 from ddim.jobs.bars import Progress, bar
+from ddim.jobs.continuing import continuing
 from ddim.jobs.cost import branches_of, calls_of, warm_up
 from ddim.jobs.image_files import Shards
-from ddim.jobs.sampling import Job, check_named, continues, opened, said
+from ddim.jobs.sampling import Job, check_named, opened, said
 from ddim.jobs.timings import note
 from ddim.system.files import folder, replacing
 from ddim.system.json import write_json
-from ddim.system.processes import processes, watched
+from ddim.system.processes import processes
 
 STEPS = (10, 20, 50, 100, 1000)
 ETA = (0.0, 0.2, 0.5, 1.0, "hat")
@@ -77,7 +78,7 @@ def evaluate(
         workers.wait_for_everyone()
         warm_up(model, size, main * sum(len(shares[c]) * calls_of(job.solver, job.times) for c, job in jobs.items()))
         total = sum(sum(map(len, shares[cell])) * (len(job.times) - 1) for cell, job in jobs.items())
-        with watched(continues(out)), bar("sampling the grid", total, main and progress) as advance:
+        with continuing(out), bar("sampling the grid", total, main and progress) as advance:
             for cell, job in jobs.items():
                 for indices in shares[cell]:
                     start = time.perf_counter()

@@ -16,11 +16,12 @@ from ddim.errors import InputError
 from ddim.images.pixels import to_float, to_uint8
 from ddim.images.selection import Selection
 from ddim.jobs.bars import bar
+from ddim.jobs.continuing import continuing
 from ddim.jobs.cost import foretell
 from ddim.jobs.image_files import Pngs
-from ddim.jobs.sampling import continues, opened, share_of, sheet_beside
+from ddim.jobs.sampling import opened, share_of, sheet_beside
 from ddim.plots import sheets
-from ddim.system.processes import processes, watched
+from ddim.system.processes import processes
 
 ROWS, COLUMNS = 8, 8  # of a sheet: images, and results of each
 
@@ -107,7 +108,7 @@ def edit(
         total = len(share) * work.steps
         if workers.is_main_process:
             foretell(model, size, total * work.calls)
-        with watched(continues(out)), bar(what, total, progress and workers.is_main_process) as advance:
+        with continuing(out), bar(what, total, progress and workers.is_main_process) as advance:
             for batch in share:
                 rows, answers, way = work.place(batch)
                 for moment in work.walk(rows, answers, way):
@@ -151,7 +152,7 @@ def read_mask(path: str | Path, shape: Sequence[int]) -> Tensor:
         raise InputError(f"{path}: no image that can be read; name a mask, black and white") from None
     if mask.shape != tuple(shape[1:]):
         there, here = ("×".join(map(str, s)) for s in (mask.shape, shape[1:]))
-        raise InputError(f"{path}: the mask is {there} and the images {here}: give a mask of {here}")
+        raise InputError(f"{path}: the mask is {there} and the images {here}: give a mask of {here} (height × width)")
     try:
         return Inpainting(mask).mask[0, 0]
     except InputError as error:

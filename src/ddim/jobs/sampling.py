@@ -28,13 +28,14 @@ from ddim.errors import InputError, check_whole, choose, shown
 from ddim.images.pixels import to_uint8
 from ddim.jobs.adaptive_steps import keep, summary
 from ddim.jobs.bars import Progress, bar
+from ddim.jobs.continuing import continuing
 from ddim.jobs.cost import calls_of, foretell
 from ddim.jobs.image_files import Pngs, Shards, clean_of, pack
 from ddim.plots import sheets
 from ddim.system.files import clean, folder, held, is_part, writable
 from ddim.system.json import claim, read_json
 from ddim.system.messages import warn
-from ddim.system.processes import processes, watched
+from ddim.system.processes import processes
 
 # What a folder from before these settings existed was made with.
 BEFORE = {"solver": "ddim", "variance": "small", "label": None, "guidance": 1.0}
@@ -149,7 +150,7 @@ def sample_files(
         total = sum(map(len, share)) * (len(path) - 1)
         if workers.is_main_process:
             foretell(model, size, len(share) * calls_of(how, path))
-        with watched(continues(out)), bar("sampling", total, workers.is_main_process and progress) as advance:
+        with continuing(out), bar("sampling", total, workers.is_main_process and progress) as advance:
             for indices in share:
                 for moment in job.walk(model, indices):
                     advance(len(indices))
@@ -185,11 +186,6 @@ def sheet_beside(out: Path) -> Path:
         raise InputError(f"{named}: has no folder beside it for the sheet; name another folder")
     writable(named.parent)
     return named.with_name(f"{named.name}-sheet.png")
-
-
-def continues(out: Path):
-    """What a job says where one of its processes was lost."""
-    return lambda: f"; the same command continues, in {out}"
 
 
 def draw_sheet(job: Job, model: Model, path: Path) -> int:

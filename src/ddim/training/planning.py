@@ -116,7 +116,7 @@ def tell(s: Settings, speed: Speed, pictures: Pictures, seconds: float, fixed: b
         f"{speed.parameters / 1e6:.2f} M parameters, batch {o.batch_size}, lr {o.lr:g} falling to 0, average {o.ema:g}"
         f"{f', dropout {n.dropout:g}' if n.dropout else ''}",
         f"expected: {speed.images:,.3g} images/s, so about {rounded(images)} images in "
-        f"{in_words(seconds)}, each {times_of(images / pictures.n)}: {expectation(images, speed, s)}",
+        f"{in_words(seconds)}, {times_of(images / pictures.n)}: {expectation(images, speed, s)}",
     )
     if fixed and images < speed.parameters * budget.IMAGES_A_PARAMETER:
         needs = speed.parameters * budget.IMAGES_A_PARAMETER / max(speed.images, 1e-9)
@@ -131,7 +131,7 @@ def rounded(images: float) -> str:
 
 
 def times_of(share: float) -> str:
-    return f"{share:.0f} times" if share >= 1.5 else "once" if share > 0.9 else f"{share:.0%} of them once"
+    return f"each {share:.0f} times" if share >= 1.5 else "each once" if share > 0.9 else f"{share:.0%} of yours, once"
 
 
 def short(seconds: float) -> str:

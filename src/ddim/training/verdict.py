@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 HELPS, LITTLE = 0.04, 0.015  # falls over the last third of a run, as shares, above which more time helps, or helps some
+UNLEARNED = 0.4  # a network that answers 0 has a loss of 1, and pictures begin to show below 0.1
 RISE = 0.02  # above the best, that is a rise
 
 
@@ -18,6 +19,8 @@ class Measurement:
 
 def verdict(found: Sequence[Measurement]) -> str:
     """Whether more time would help, and what would; empty where there is too little to tell."""
+    if found and (loss := found[-1].held_out) > UNLEARNED:
+        return f"a loss of {loss:.2f} means that almost nothing was learned (1 is nothing): give it more time"
     if len(found) < 3:
         return ""
     last, best = found[-1], min(found, key=lambda m: m.held_out)

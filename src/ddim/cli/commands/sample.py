@@ -77,7 +77,8 @@ def main(args: Sequence[str]) -> None:
         solver, eta = f"{chosen.solver}+afs", chosen.eta
     way = sampling_course(model, g.steps, g.spacing, g.times, solver, eta, noise.variance)
     if way.eta and eta is None and noise.variance == "small":
-        say(f"{model.facts.images:,} training images are few: with noise in each step (--eta 0 leaves it out)")
+        seen = f"a young network, which has seen {model.facts.images:,} images"
+        say(f"{seen}: sampled with noise in each step (--eta 0 leaves it out)")
     made = sample_files(
         model, o.out or o.folder(way), o.n, g.steps, eta, g.spacing, noise.seed, o.clipping.value(), o.format,
         o.machine.batch_size, g.times, solver, noise.variance, progress=True, workers=workers, label=o.classes.label,
