@@ -121,3 +121,4 @@ def test_verdicts():
     memorised = of((0.5, 0.5), (0.10, 0.10), (0.11, 0.09), (0.12, 0.07))
     assert "has risen from 0.1000 at step 200 while that of training images fell" in memorised
     assert "levelled off" in of((0.5, 0.5), (0.10, 0.10), (0.11, 0.11))  # both rose: no sign of memorising
+    assert of((0.84, 0.8)).startswith("a loss of 0.84 means that almost nothing was learned")
