@@ -3,17 +3,21 @@
 import shlex
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import torch
+from support.models import tiny_model
 
 import ddim
+from ddim.diffusion.walk import last
 from ddim.errors import InputError
 from ddim.plots import sheets
 from ddim.studio import Studio, curves, pictures
 from ddim.studio.painting import mask_of
 from ddim.studio.recipes import Origin, arguments, flags
 from ddim.studio.tray import uploaded
+from ddim.studio.ways import Way
 from ddim.studio.work import followed, number, steps_of, whole
 from ddim.training.verdict import Measurement
 
@@ -118,3 +122,14 @@ def test_what_a_page_cannot_ask_is_one_line(tmp_path, call, line: str):
         call(Studio(("digits", "cifar10"), tmp_path, device="cpu"))
     assert "\n" not in str(caught.value)
     assert "/nowhere" not in str(caught.value)
+
+
+def test_a_young_model_is_sampled_as_the_lines_say():
+    """η at 0 is left to the model, in the page as in the lines, which say nothing of it then."""
+    model = replace(tiny_model(size=16), facts=ddim.Facts(images=5))
+    way = Way.of(model, 0, 3, 5, "auto", "auto", 0, False, "auto", None, 1)
+    course = way.course(model)
+    shown = torch.cat([last(walk).x.clamp(-1, 1) for _, walk in way.walks(model, course.times, course.solver)])
+    assert course.eta == 1
+    assert torch.equal(shown, ddim.sample(model, n=3, steps=5))
+    assert "eta" not in {name for name, value in way.said().items() if value is not None}

@@ -30,7 +30,7 @@ class Way:
     steps: int | None = None
     solver: str | None = None
     spacing: str | None = None
-    eta: float = 0.0
+    eta: float | None = None  # what the model is sampled with by default: 0, or 1 for a young network
     variance: str = "small"
     clip: bool | None = None
     label: str | None = None
@@ -43,7 +43,7 @@ class Way:
         return cls(
             whole(seed, "the seed", 0, 2**53), whole(n, "the number of images", 1, MOST),
             None if steps in (None, 0, "") else whole(steps, "the number of steps", 1, model.T),
-            None if solver == AUTO else solver, None if spacing == AUTO else spacing, number(eta, "η", 0, 1),
+            None if solver == AUTO else solver, None if spacing == AUTO else spacing, number(eta, "η", 0, 1) or None,
             "large" if large and eta else "small", {AUTO: None, "on": True, "off": False}[clip], label,
             1.0 if label is None else number(guidance, "guidance", 0, 100),
         )  # fmt: skip
@@ -58,9 +58,10 @@ class Way:
     def walks(self, model: Model, path: list, solver) -> Iterator[tuple[range, Any]]:
         """The walk of each batch, as `ddim.sample` makes them."""
         labels = None if self.label is None else labels_of(model, self.label, self.n)
+        eta = self.course(model).eta
         for indices in chunks(self.n, default_batch_size(model)):
             given = None if labels is None else labels[indices.start : indices.stop]
-            how = (self.eta, self.seed, None, self.clip, solver, self.variance, None, given, self.guidance)
+            how = (eta, self.seed, None, self.clip, solver, self.variance, None, given, self.guidance)
             yield indices, generate(model, indices, path, *how)
 
 
@@ -107,7 +108,9 @@ def fields(model: Model) -> list[gr.components.Component]:
         spacing = gr.Dropdown(
             [AUTO, *SPACINGS, *LEVEL_SPACINGS], value=AUTO, label="Grid", min_width=110, filterable=False
         )
-    eta = gr.Slider(0, 1, 0, step=0.05, label="η, noise in each step", info="0 is DDIM, 1 is DDPM")
+    eta = gr.Slider(
+        0, 1, 0, step=0.05, label="η, noise in each step", info="0 is DDIM, 1 is DDPM; a young model has 1 for 0"
+    )
     large = gr.Checkbox(False, label="its larger variance, σ̂")
     clip = gr.Radio([AUTO, "on", "off"], value=AUTO, label="Clip x̂₀")
     known = bool(model.classes)
