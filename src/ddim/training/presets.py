@@ -32,6 +32,8 @@ DIGITS = preset(
     save_every=500,
 )
 
+LSUN = preset(size=256, mult=(1, 1, 2, 2, 4, 4), dropout=0.0, batch_size=64, lr=2e-5)
+
 PRESETS = {
     "digits": DIGITS,
     "digits-improved": DIGITS.changed(schedule="cosine", loss="hybrid"),
@@ -52,22 +54,8 @@ PRESETS = {
     "celeba": preset(size=64, mult=(1, 2, 2, 2, 4), steps=500_000),
     # 96 = 2·48 = 4·24 = 8·12: no 16×16, so the attention sits at the nearest resolution that there is.
     "stl10": preset(size=96, mult=(1, 2, 2, 2, 4), attention=(12,), steps=500_000),
-    "bedroom": preset(
-        size=256,
-        mult=(1, 1, 2, 2, 4, 4),
-        dropout=0.0,
-        steps=2_400_000,
-        batch_size=64,
-        lr=2e-5,
-    ),
-    "church": preset(
-        size=256,
-        mult=(1, 1, 2, 2, 4, 4),
-        dropout=0.0,
-        steps=4_400_000,
-        batch_size=64,
-        lr=2e-5,
-    ),
+    "bedroom": LSUN.changed(steps=2_400_000),
+    "church": LSUN.changed(steps=4_400_000),
     "cifar10-laptop": preset(
         data="uoft-cs/cifar10",
         patch=2,

@@ -76,7 +76,7 @@ class Adaptive(Solver):
         while True:
             there = _next(here, goal, h, abar)
             best, error = _steps(x, state.past, k, there)
-            short = _lambda(there).sub(_lambda(here)).abs().flatten() <= SHORTEST
+            short = half_log_snr(there).sub(half_log_snr(here)).abs().flatten() <= SHORTEST
             refused = active & (error > self.tolerance) & ~short
             factor = SAFETY * (self.tolerance / error.clamp(min=1e-30)) ** (1 / k.clamp(max=3))
             if not refused.any():
@@ -112,10 +112,6 @@ def _time(abar: Tensor, here: Tensor) -> Time:
     return time_at(abar, here.flatten()[0]) if (here == here.flatten()[0]).all() else time_at(abar, here)
 
 
-def _lambda(abar: Tensor) -> Tensor:
-    return half_log_snr(abar)
-
-
 def _begun(here: Tensor, first: Prediction, tolerance: float) -> Progress:
     """The state of a walk that begins. DDIM's step errs by about √ᾱ h²/2 times the slope of x̂_0, of the order of 1."""
     zero = torch.zeros(len(here), dtype=torch.float64, device=here.device)
@@ -143,7 +139,7 @@ def _next(here: Tensor, goal: Tensor, h: Tensor, abar: Tensor) -> Tensor:
     up = goal > here  # towards the data
     ends = abar[abar > 0][-1].to(here), abar[1].to(here)  # the outermost levels with a λ
     inner = goal.clamp(*(e.item() for e in ends))
-    there = torch.where(up, _lambda(here) + h.view_as(here), _lambda(here) - h.view_as(here))
+    there = torch.where(up, half_log_snr(here) + h.view_as(here), half_log_snr(here) - h.view_as(here))
     there = torch.sigmoid(2 * there)  # λ is half of the log-SNR
     there = torch.where(up, torch.minimum(there, inner), torch.maximum(there, inner))
     jump = (here == 0) | (here == 1)
