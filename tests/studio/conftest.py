@@ -57,9 +57,12 @@ def shared(chromium, address: str) -> Iterator:
 
 
 @pytest.fixture
-def page(shared):
-    """The page as the test before left it: loading it takes seconds."""
-    return shared
+def page(shared, request):
+    """The page as the test before left it: loading it takes seconds. Where a test fails, what it shows is printed."""
+    failed = request.session.testsfailed
+    yield shared
+    if request.session.testsfailed > failed:
+        print(shared.locator("body").inner_text())
 
 
 @pytest.fixture

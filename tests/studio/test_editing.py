@@ -14,8 +14,10 @@ def opened(page, number: int):
     page.get_by_role("tab", name="Edit", exact=True).click()
     tab = page.locator("#edit")
     tab.get_by_role("tab", name="Inpaint").click()
+    there = tab.locator(".tray button").count()
     tab.get_by_label("number in the data").fill(str(number))
     tab.get_by_role("button", name="From data").click()
+    tab.locator(".tray button").nth(there).wait_for()
     tab.locator("canvas").wait_for()
     return tab
 
@@ -98,8 +100,9 @@ def test_another_class_of_a_model_that_knows_some(page, tmp_path: Path, classes:
     tab = opened(page, 9)
     tab.get_by_role("tab", name="Class").click()
     for label, name in (("It is of class", "cat"), ("Make it of class", "ship")):
-        tab.get_by_label(label).fill(name)
-        tab.get_by_label(label).press("Enter")
+        tab.get_by_label(label).click()
+        tab.get_by_role("option", name=name, exact=True).click()
+        tab.get_by_role("option").first.wait_for(state="detached")  # the list has closed
     tab.get_by_label("Steps").last.fill("2")
     tab.get_by_role("button", name="Change the class").click()
     tab.get_by_text("decoded with the other.").wait_for()

@@ -1,5 +1,6 @@
 """Rows over steps, η or solvers, all from the same noise."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from ddim.studio import pictures
 from ddim.studio.recipes import Origin, Recipe, arguments, said
 from ddim.studio.settings import Studio
 from ddim.studio.ways import Way
-from ddim.studio.work import html, steps_of, work
+from ddim.studio.work import LIVE, html, steps_of, work
 
 SHOWN = 8  # images in a row
 OVER = {"steps": "5 10 20 50", "eta": "0 0.2 0.5 1", "solver": "ddim unipc heun dpm++2m"}
@@ -73,14 +74,15 @@ def compare(studio: Studio, page, name: str, over: str, text: str, *fields: Any)
     """Draw the rows, one after the other."""
     origin, model = studio.origin(name), studio.model(name)
     over = {"steps": "steps", "η": "eta", "solvers": "solver"}[over]
-    rows, drawn = ways(model, Way.of(model, *fields), over, text), []
+    rows, drawn, last = ways(model, Way.of(model, *fields), over, text), [], 0.0
     yield {page.note: pictures.note("Beginning…", 0), page.lines: ""}
     for k, (label, way) in enumerate(rows):
         path, solver, *_ = way.course(model)
         made, S = [], len(path) - 1
         for _, walk in way.walks(model, path, solver):
             for i, moment in enumerate(walk, 1):
-                if i % 10 == 0:
+                if time.monotonic() - last > LIVE:
+                    last = time.monotonic()
                     yield {page.note: pictures.note(f"{label}: step {i} of {S}", (k + i / S) / len(rows))}
             made.append(moment.x.clamp(-1, 1).cpu())
         drawn.append((label, torch.cat(made)))

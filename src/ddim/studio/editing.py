@@ -19,7 +19,7 @@ from ddim.studio.painting import PAINT, easel, file_of, mask_of
 from ddim.studio.recipes import Origin, Recipe, arguments, literal
 from ddim.studio.settings import Studio
 from ddim.studio.tray import Given, Tray
-from ddim.studio.ways import labels_for
+from ddim.studio.ways import classes_for
 from ddim.studio.work import LIVE, html, number, view, whole, work
 
 MOST = 16  # answers
@@ -158,7 +158,7 @@ def count(value: int, label: str) -> gr.Number:
 def tab(studio: Studio, model: gr.Dropdown, drawn: gr.State, given: gr.State) -> Tray:
     """Build the tab, and return its tray; its `classes` are the fields that depend on the model's."""
     page, mask = SimpleNamespace(), gr.State("")
-    known = labels_for(studio.model(studio.models[0]))
+    known = classes_for(studio.model(studio.models[0]))
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=280, elem_classes="controls"):
             tray = Tray(studio, model, drawn, given)

@@ -2,18 +2,17 @@
 
 import gradio as gr
 
-from ddim.diffusion.model import Model
 from ddim.errors import InputError
 from ddim.studio import editing, encoding, exploring, figures, interpolating, pictures, sampling, training, ways
 from ddim.studio.settings import Studio
 from ddim.studio.tray import Tray
-from ddim.studio.work import html
+from ddim.studio.work import html, listen
 
 
-def about(model: Model) -> str:
-    """A model in a line."""
-    channels, height, width = model.shape
-    parameters = sum(p.numel() for p in model.network.parameters()) / 1e6
+def about(studio: Studio, name: str) -> str:
+    """A model in a line. Raises InputError."""
+    model = studio.model(name)
+    (channels, height, width), parameters = model.shape, studio.sizes[name] / 1e6
     words = [f"{height}×{width}", "greyscale" if channels == 1 else f"{channels} channels" if channels != 3 else "RGB"]
     words += [f"T = {model.T}", f"{parameters:.2f} M parameters", f"{model.facts.precision} on {model.device.type}"]
     words += [f"{len(model.classes)} classes"] if model.classes else []
@@ -36,7 +35,7 @@ def changes(studio: Studio, name: str, known: gr.HTML, fields: list, trays: dict
         model = studio.model(name)
     except InputError as error:
         return {known: pictures.alert(str(error))}
-    found, classes = {known: about(model)} | ways.changed(fields, model), ways.labels_for(model)
+    found, classes = {known: about(studio, name)} | ways.changed(fields, model), ways.classes_for(model)
     for k, field in enumerate(trays["Edit"].classes):
         found[field] = gr.update(choices=classes, value=classes[-k])
     for tray in trays.values():
@@ -47,6 +46,7 @@ def changes(studio: Studio, name: str, known: gr.HTML, fields: list, trays: dict
 def page(studio: Studio) -> gr.Blocks:
     """All tabs over one model."""
     with gr.Blocks(title="ddim studio", analytics_enabled=False, fill_width=True) as blocks:
+        listen()
         drawn, given = gr.State(None), gr.State([])
         tabs, trays = {}, {}
         with gr.Row(elem_id="top", equal_height=True):
@@ -85,7 +85,7 @@ def page(studio: Studio) -> gr.Blocks:
 
         model.input(chosen, model, changing, show_progress="hidden", api_visibility="private")
         blocks.load(
-            lambda name: (gr.update(choices=studio.names()), about(studio.model(name))), model, [model, known],
+            lambda name: (gr.update(choices=studio.names()), about(studio, name)), model, [model, known],
             show_progress="hidden", api_visibility="private",
         )  # fmt: skip
     return blocks.queue(default_concurrency_limit=None)

@@ -34,6 +34,7 @@ class Studio:
     precision: str = "auto"
     trainings: dict[str, subprocess.Popen] = field(default_factory=dict, repr=False)  # those started here, by name
     loaded: dict[tuple[str, str], Model] = field(default_factory=dict, repr=False)
+    sizes: dict[str, int] = field(default_factory=dict, repr=False)  # parameters, unprepared
     decoded: dict[tuple, Tensor | ImageSet] = field(default_factory=dict, repr=False)  # real images, by shape and name
     timed: dict[tuple[str, int], float] = field(default_factory=dict, repr=False)  # DDPM's seconds, by model and images
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -76,7 +77,9 @@ class Studio:
         key = (name, origin.precision)
         with self.lock:
             if key not in self.loaded or name not in self.models:  # a training may go on
-                self.loaded[key] = prepare(load(name, self.device), origin.precision)
+                model = load(name, self.device)
+                self.sizes[name] = sum(p.numel() for p in model.network.parameters())
+                self.loaded[key] = prepare(model, origin.precision)
             return self.loaded[key]
 
     def images(self, model: Model) -> ImageSet:

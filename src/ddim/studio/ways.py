@@ -97,6 +97,11 @@ def labels_for(model: Model) -> list[str]:
     return [*none, "all", *model.classes] if model.classes else ["none"]
 
 
+def classes_for(model: Model) -> list[str]:
+    """The classes that an image can be of."""
+    return list(model.classes) or ["none"]
+
+
 def fields(model: Model) -> list[gr.components.Component]:
     """The fields of a way, in the order that `Way.of` takes them."""
     with gr.Row(elem_classes="fields"):
@@ -104,15 +109,22 @@ def fields(model: Model) -> list[gr.components.Component]:
         steps = gr.Number(10, label="Steps", precision=0, minimum=1, min_width=90, info="S; DDPM has T")
     n = gr.Slider(1, MOST, 16, step=1, label="Images")
     with gr.Row(elem_classes="fields"):
-        solver = gr.Dropdown(solvers_of(model), value=AUTO, label="Solver", min_width=110, filterable=False)
+        solver = gr.Dropdown(
+            solvers_of(model), value=AUTO, label="Solver", info="how a step is made", min_width=110, filterable=False
+        )
         spacing = gr.Dropdown(
-            [AUTO, *SPACINGS, *LEVEL_SPACINGS], value=AUTO, label="Grid", min_width=110, filterable=False
+            [AUTO, *SPACINGS, *LEVEL_SPACINGS],
+            value=AUTO,
+            label="Grid",
+            info="where the steps are",
+            min_width=110,
+            filterable=False,
         )
     eta = gr.Slider(
         0, 1, 0, step=0.05, label="η, noise in each step", info="0 is DDIM, 1 is DDPM; a young model has 1 for 0"
     )
-    large = gr.Checkbox(False, label="its larger variance, σ̂")
-    clip = gr.Radio([AUTO, "on", "off"], value=AUTO, label="Clip x̂₀")
+    large = gr.Checkbox(False, label="σ̂", info="DDPM's larger noise, √β; for η = 1")
+    clip = gr.Radio([AUTO, "on", "off"], value=AUTO, label="Clip x̂₀", info="keep the expected image in range")
     known = bool(model.classes)
     with gr.Row(elem_classes="fields"):
         label = gr.Dropdown(

@@ -46,8 +46,8 @@ def work(event: Callable, note: gr.HTML, handler: Callable, inputs: list, output
         show_progress="minimal", show_progress_on=note, trigger_mode="once", api_visibility="private",
     )  # fmt: skip
     if stop:
-        ended = stop.click(None, cancels=[run])
-        ended.then(  # what was on its way comes first
+        stop.click(None, cancels=[run])
+        run.failure(  # the end of a cancelled run: from here on, the next click counts
             lambda: pictures.note("Stopped."), None, note, show_progress="hidden", concurrency_limit=None,
             api_visibility="private",
         )  # fmt: skip
@@ -62,6 +62,16 @@ def view(event: Callable, note: gr.HTML, handler: Callable, inputs: list, output
     return event(
         guarded(note, handler), inputs, [note, *outputs], show_progress="hidden",
         trigger_mode="multiple" if ordered else "always_last", api_visibility="private", **turn,
+    )  # fmt: skip
+
+
+def listen() -> None:
+    """Let the page ask for its messages every second. Gradio's page closes their stream when the last event has
+    ended; where a click comes at that very moment, what answers it lies there until the next event.
+    """
+    gr.Timer(1).tick(
+        lambda: None, None, None, show_progress="hidden", trigger_mode="multiple", concurrency_limit=None,
+        api_visibility="private",
     )  # fmt: skip
 
 
