@@ -74,10 +74,10 @@ def ways(model: Model) -> dict[str, dict]:
     return {DDIM: {"eta": 0.0}} | {f"DDPM {v}": {"eta": 1.0, "variance": v} for v in noisy}
 
 
-def measured(model: Model, against, n: int, steps: int, how: dict) -> dict:
+def measured(model: Model, against, n: int, steps: int, how: dict, batch: int | None) -> dict:
     """FID of the first n images of seed 0, and their seconds of processor time."""
     start = time.process_time()
-    images = ddim.sample(model, n, steps, solver="ddim", seed=0, **how)
+    images = ddim.sample(model, n, steps, solver="ddim", seed=0, batch_size=batch, **how)
     seconds = time.process_time() - start
     found = metrics.statistics(against.features, ddim.data.to_uint8(images))
     return {"fid": metrics.fid(against.statistics, found), "seconds": seconds, "n": n}
@@ -123,7 +123,7 @@ def fill(o: argparse.Namespace, folders: dict[str, Path], kept: dict) -> None:
                 key = f"{name} | {way} | {steps} | {o.n}"
                 if key not in kept:
                     course(model, "ddim", steps)
-                    kept[key] = measured(model, against, o.n, steps, how)
+                    kept[key] = measured(model, against, o.n, steps, how, o.batch)
                     print(f"{key}: FID {kept[key]['fid']:.2f} in {kept[key]['seconds']:.0f} s", flush=True)
                     write_json(o.out / "improved.json", kept)
 
@@ -177,6 +177,7 @@ def main() -> None:
     parser.add_argument("--data", default="", help="training images, by default the preset's")
     parser.add_argument("--test", default="", help="images for bits/dim, by default those that a run holds out")
     parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--batch", type=int, help="images at a time")
     parser.add_argument("--out", type=Path, default=Path("improved"))
     o = parser.parse_args()
     try:

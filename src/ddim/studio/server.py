@@ -29,17 +29,27 @@ def application(studio):
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
-    @app.middleware("http")
-    async def from_here_alone(request, call_next):
-        response = await call_next(request)
-        response.headers["Content-Security-Policy"] = POLICY
-        return response
-
+    app.add_middleware(FromHereAlone)
     return gr.mount_gradio_app(
         app, page(studio), "/", footer_links=[], run_history=False, show_error=True, max_file_size=LARGEST,
         ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False, theme=theme(), css=CSS, head=HEAD,
         app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
     )  # fmt: skip
+
+
+class FromHereAlone:
+    """Adds the policy to every answer. It hands on messages as they are: Gradio learns from them who has left."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        async def answer(message):
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"content-security-policy", POLICY.encode())]
+            await send(message)
+
+        await self.app(scope, receive, answer)
 
 
 def serve(studio, host: str = "127.0.0.1", port: int = 7860) -> None:
