@@ -75,7 +75,7 @@ def measure_likelihood(
     n, label = len(chosen), plain(model, label, len(chosen))
     guide, workers = guide_of(model, label, 1.0, n), Alone(str(model.device))
     settings = settings_of(model, way) | {"label": label, "images": digest(chosen), "times": [way.times, way.halved]}
-    with opened(out / "settings.json", settings, batch_size, model, workers) as size:
+    with opened(out / "settings.json", settings, batch_size, model, workers, n, way.evaluations()) as size:
         kept = BatchLines(out / "batches.jsonl", list(chunks(n, size)), partial(kinds_of, way))
         missing = kept.missing()
         foretell(model, size, len(missing) * way.evaluations())

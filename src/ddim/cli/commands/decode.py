@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from ddim.cli.models import load_model
+from ddim.cli.models import check_first, load_model
 from ddim.cli.options import EXACT, Machine, ModelName, SolverName, Spacing, Times, parse
 from ddim.system.messages import say
 
@@ -18,7 +18,7 @@ EXAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Decode:
-    """Latents are decoded on the grid that they were made on."""
+    """Latents are decoded on the grid that they were made on. The same command continues where it was stopped."""
 
     model: ModelName
     """A bundled name, a run or model folder, or a Hub id."""
@@ -49,6 +49,7 @@ def main(args: Sequence[str]) -> None:
     from ddim.jobs.latent_jobs import decode_files
 
     LatentFile(o.latents)  # refused before the model is loaded
+    check_first(o.model, o.out / "decode.json", (o.label,))
     model = load_model(o.model, o.machine)
     made = decode_files(
         model, o.latents, o.out, o.steps, o.spacing, o.times, o.solver, o.force, o.machine.batch_size, True,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ddim.cli.models import load_model
+from ddim.cli.models import check_first, load_model
 from ddim.cli.options import EXACT, NEED_IMAGES, ImageNames, Machine, ModelName, SolverName, Spacing, parse
 from ddim.cli.records import AsJson, print_json
 from ddim.system.messages import say
@@ -66,6 +66,7 @@ def main(args: Sequence[str]) -> None:
     o = parse(Likelihood, "likelihood", args)
     from ddim.evaluation.likelihood_table import lines, measure_likelihood
 
+    check_first(o.model, o.folder() / "settings.json", (o.label,))
     model = load_model(o.model, o.machine, show=not o.report.json)
     found = measure_likelihood(
         model, o.images, o.folder(), o.method, o.steps, o.spacing, o.solver, o.variance, o.clip == "on", o.probes, True,

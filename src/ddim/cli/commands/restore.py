@@ -8,6 +8,7 @@ from typing import Literal
 from ddim.cli.checks import check_number
 from ddim.cli.classes import Classes
 from ddim.cli.editing import Method, load_for, tell
+from ddim.cli.models import check_first
 from ddim.cli.options import NEED_IMAGES, Clipping, ImageNames, Machine, ModelName, parse
 
 EXAMPLES = (
@@ -54,6 +55,7 @@ def main(args: Sequence[str]) -> None:
     from ddim.system.processes import processes
 
     workers = processes(o.machine.device)
+    check_first(o.model, o.out / "restore.json", (o.classes.label,))
     model = load_for(o.model, o.machine, m.method, workers)
     found = restore_files(
         model, o.images, o.out, o.task, None, o.factor, o.sigma, o.degrade, m.method, m.answers, m.grid.steps,
