@@ -57,7 +57,7 @@ def main(args: Sequence[str]) -> None:
         steps=m.grid.steps, spacing=m.grid.spacing, times=m.grid.times, eta=m.eta, seed=m.seed, noise=m.noise,
         resample=m.resample, scale=m.scale, clip=o.clipping.value(), batch_size=o.machine.batch_size,
         skip_broken=o.skip_broken, n=o.n, progress=True, workers=workers, label=o.classes.label,
-        guidance=o.classes.value(),
+        guidance=o.classes.value(), jump=m.jump,
     )  # fmt: skip
     if found:
         tell(found, o.measure)

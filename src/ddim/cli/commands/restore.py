@@ -60,7 +60,7 @@ def main(args: Sequence[str]) -> None:
     found = restore_files(
         model, o.images, o.out, o.task, None, o.factor, o.sigma, o.degrade, m.method, m.answers, m.grid.steps,
         m.grid.spacing, m.grid.times, "ddim", m.eta, m.seed, m.noise, m.resample, m.scale, o.clipping.value(),
-        o.machine.batch_size, o.skip_broken, o.n, True, workers, o.classes.label, o.classes.value(),
+        o.machine.batch_size, o.skip_broken, o.n, True, workers, o.classes.label, o.classes.value(), m.jump,
     )  # fmt: skip
     if found:
         tell(found, o.degrade)
