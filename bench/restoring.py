@@ -26,6 +26,7 @@ from ddim.jobs.restoring import psnr
 METHODS = {
     "projection, η = 0": {"eta": 0.0},
     "projection": {},
+    "projection, 5 resamplings": {"resample": 5},
     "projection, 10 resamplings": {"resample": 10},
     "pigdm": {"method": "pigdm"},
     "dps, scale 0.3": {"method": "dps", "scale": 0.3},

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from fuzz.damage import seed_of
 
-SECONDS, MEMORY = 20, 4 * 2**30  # that a case may take
+SECONDS, MEMORY = 60, 4 * 2**30  # that a case may take
 FINE, REFUSED = "fine", "refused in one line"
 BAD = ("traceback", "refused in other than one line", "hang", "signal", "over memory", "silent NaN", "not made")
 OUTCOMES = (FINE, REFUSED, *BAD)

@@ -23,8 +23,8 @@ class Started(NamedTuple):
 
 @dataclass(frozen=True)
 class Known:
-    """A model that knows its first answer: at a level of noise alone, ε is x (Dockhorn et al. 2022, arXiv 2210.05475,
-    section 4, "AFS"). Every other question goes to the model itself.
+    """A model that knows its first answer: at a level of noise alone, ε is x ("AFS", Dockhorn et al. 2022, arXiv
+    2210.05475). Every other question goes to the model itself.
     """
 
     model: "Denoiser"  # noqa: F821

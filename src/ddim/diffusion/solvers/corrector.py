@@ -60,7 +60,7 @@ class UniPC(Solver):
 
 
 def unified(h: Tensor, r: list[Tensor]) -> list[Tensor]:
-    """UniPC's weights a_1..a_p: Σ_i a_i r_i^(k−1) = k! φ_{k+1}(−h)/B(h)·…, from the expansion of the integral (eq. 10).
+    """UniPC's weights a_1..a_p: Σ_i a_i r_i^(k−1) = k! φ_{k+1}(−h)/B(h)·…, from the expansion of the integral.
 
     With a single slope both predictor and corrector take 1/2, which the paper shows keeps their order.
     """

@@ -127,7 +127,7 @@ class Exact(Solver):
 
 @dataclass(frozen=True)
 class BDIA(Exact):
-    """Bidirectional integration approximation with γ = 1 (Zhang et al. 2023, arXiv 2307.10829, eq. 17):
+    """Bidirectional integration approximation with γ = 1 (Zhang et al. 2023, arXiv 2307.10829):
     x_u = x_p − DDIM(x_t→p) + DDIM(x_t→u). Order 2 where steps change little in σ̄ from one to the next, as leapfrog.
     Nothing damps an error, up or down.
     """

@@ -25,7 +25,7 @@ def with_eps(past: tuple[Prediction, ...], change: Tensor | float, abar: Tensor)
 
 @multistep(2)
 def ab2(x: Tensor, past: tuple[Prediction, ...], abar: Tensor) -> Tensor:
-    """Adams–Bashforth over variable steps in σ̄, ρAB-DEIS (Zhang & Chen 2022, arXiv 2204.13902, eq. 14 and section 3.3):
+    """Adams–Bashforth over variable steps in σ̄, ρAB-DEIS (Zhang & Chen 2022, arXiv 2204.13902):
     the mean over the step of the line through the last two ε.
     """
     if len(past) == 1:
