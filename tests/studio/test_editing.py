@@ -1,4 +1,4 @@
-"""The tab that edits a picture: a painted mask, strengths, another class; by pointer and by keys."""
+"""The tab that edits an image: a painted mask, strengths, another class; by pointer and by keys."""
 
 from pathlib import Path
 
@@ -69,10 +69,10 @@ def test_what_is_painted_is_made_anew_and_the_rest_returns(page, tmp_path: Path)
     assert (tmp_path / "typed/mask.png").read_bytes() == mask
     painted = ddim.plots.read(tmp_path / "typed/mask.png")[0] > 0
     assert painted.nonzero().tolist() == [[1, 1], *([4, k] for k in range(1, 6))]
-    picture, answers = find("digits", 8, 1)[3], executed(lines(tab, "python"), tmp_path / "executed")["made"]
+    original, answers = find("digits", 8, 1)[3], executed(lines(tab, "python"), tmp_path / "executed")["made"]
     for answer in to_uint8(answers):
-        assert (answer == picture)[:, ~painted].all()
-        assert (answer != picture)[:, painted].any()
+        assert (answer == original)[:, ~painted].all()
+        assert (answer != original)[:, painted].any()
 
 
 def test_variations_are_rows_of_strengths(page, tmp_path: Path):
@@ -84,16 +84,16 @@ def test_variations_are_rows_of_strengths(page, tmp_path: Path):
     fill(tab, "Steps", "3")
     tab.get_by_role("button", name="Vary", exact=True).click()
     tab.get_by_text("A row a strength").wait_for()
-    picture, *shown = pngs(tab.locator("#edited img"))
+    original, *shown = pngs(tab.locator("#edited img"))
     assert len(set(shown)) == 4
     same(tab, tmp_path, "varied", shown, "digits-5.png")
-    assert (tmp_path / "typed/digits-5.png").read_bytes() == picture
+    assert (tmp_path / "typed/digits-5.png").read_bytes() == original
 
 
 def test_nothing_painted_gets_its_sentence(page):
     tab = opened(page, 6)
     tab.get_by_role("button", name="Inpaint", exact=True).click()
-    tab.get_by_text("paint on the picture what is to be made anew").wait_for()
+    tab.get_by_text("paint on the image what is to be made anew").wait_for()
     tab.get_by_role("tab", name="Class").click()
     tab.get_by_role("button", name="Change the class").click()
     tab.get_by_text("this model knows no classes").wait_for()
