@@ -32,7 +32,7 @@ def test_an_output_of_any_encoding(tmp_path: Path, encoding: str):
     assert (result.returncode, result.stderr) == (0, b"")
     text = result.stdout.decode(encoding)
     assert "over steps and \\u03b7, as the paper" in text
-    assert "for each S and \\u03b7" in text
+    assert "each step adds, \\u03b7: the rows" in text
     assert ("usage: ddim VERB \\u2026" in text) == (encoding != "cp1252")  # cp1252 has an ellipsis
 
 

@@ -14,7 +14,7 @@ from ddim.cli.commands import studio
 
 def test_without_gradio_one_line_says_how_to_get_it(ddim_cli, monkeypatch):
     monkeypatch.setattr(studio, "find_spec", lambda name: None)
-    refused(ddim_cli("studio"), "pip install 'ddim[studio]'")
+    refused(ddim_cli("studio"), "pip install 'gradio>=6.20'")
 
 
 def test_what_cannot_be_served_is_refused(ddim_cli, tmp_path: Path):

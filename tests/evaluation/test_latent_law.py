@@ -55,7 +55,7 @@ def test_quantiles_are_those_of_the_normal_distribution():
 
 def test_the_verb_measures_what_encode_gives(ddim_cli, tmp_path):
     ddim.save(tiny_model(), tmp_path / "model")
-    how = ("--steps", 3, 5, "--solvers", "ddim", "exact", "--n", 6, "--batch-size", 4)
+    how = ("--steps", 3, 5, "--solver", "ddim", "exact", "--n", 6, "--batch-size", 4)
     result = ddim_cli("latents", "model", "digits", *how)
     assert result.returncode == 0, result.stderr
     kept = json.loads((tmp_path / "latents-law/latents.json").read_text())
@@ -75,8 +75,8 @@ def test_what_cannot_be_measured_is_refused(ddim_cli, tmp_path):
     for call, words in (
         (("--steps", 1001), "steps must be from 1 to 1000"),
         (("--n", 1), "n must be at least 2; got 1"),
-        (("--solvers", "exact", "--steps", 1), "exact inversion needs at least 2 steps"),
-        (("--solvers", "euler-x"), "euler-x"),
+        (("--solver", "exact", "--steps", 1), "exact inversion needs at least 2 steps"),
+        (("--solver", "euler-x"), "euler-x"),
     ):
         refused(ddim_cli("latents", "model", "digits", *call), words)
     assert not (tmp_path / "latents-law").exists()

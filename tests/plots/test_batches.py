@@ -75,4 +75,4 @@ def test_a_record_shows_its_rows_and_its_figure(tmp_path: Path):
     assert "<tr><th>steps</th><th>mse</th></tr><tr><td>10</td><td>0.0123</td></tr>" in shown
     data = base64.b64decode(re.search(r'base64,([^"]+)"', shown)[1])
     assert Image.open(BytesIO(data)).size == (3, 2)
-    assert html.picture(tmp_path / "gone.png") == ""
+    assert html.image(tmp_path / "gone.png") == ""

@@ -6,7 +6,7 @@ from support.browser import executed, lines, linked, pngs, typed
 
 import ddim
 from ddim.images.sources import find
-from ddim.studio.pictures import png
+from ddim.studio.render import png
 
 
 def opened(page, name: str):
@@ -39,7 +39,7 @@ def test_the_way_between_two_sampled_images(page, tmp_path: Path):
     for k in (3, 1):
         tab.get_by_role("button", name=f"image {k}").click()
         tab.get_by_role("button", name=f"image {k}", pressed=True).wait_for()
-    tab.get_by_text("2 pictures chosen").wait_for()
+    tab.get_by_text("2 images chosen").wait_for()
     tab.get_by_label("Frames").fill("3")
     tab.get_by_label("Steps").fill("2")
     tab.get_by_role("button", name="Interpolate").click()
@@ -57,10 +57,10 @@ def test_the_way_between_two_sampled_images(page, tmp_path: Path):
         assert (tmp_path / where / "interpolate/interpolate.gif").read_bytes() == moving
 
 
-def test_the_way_between_four_uploaded_pictures(fresh, tmp_path: Path):
+def test_the_way_between_four_uploaded_images(fresh, tmp_path: Path):
     tab = opened(fresh, "Interpolate")
     tab.locator("input[type=file]").set_input_files(files(tmp_path, 0, 1, 2, 3))
-    tab.get_by_text("4 pictures chosen").wait_for()
+    tab.get_by_text("4 images chosen").wait_for()
     tab.get_by_label("Frames").fill("2")
     tab.get_by_label("Steps").fill("3")
     tab.get_by_role("button", name="Interpolate").click()
@@ -72,7 +72,7 @@ def test_the_way_between_four_uploaded_pictures(fresh, tmp_path: Path):
         assert (tmp_path / where / "interpolate/interpolate.png").read_bytes() == shown
 
 
-def test_a_picture_is_encoded_and_comes_back(page, tmp_path: Path):
+def test_an_image_is_encoded_and_comes_back(page, tmp_path: Path):
     tab = opened(page, "Encode")
     tab.locator("input[type=file]").set_input_files(files(tmp_path, 7))
     tab.get_by_role("button", pressed=True).wait_for()
@@ -80,7 +80,7 @@ def test_a_picture_is_encoded_and_comes_back(page, tmp_path: Path):
     tab.get_by_role("button", name="Encode", exact=True).click()
     tab.get_by_text("should be has mean 0").wait_for()
     shown = pngs(tab.locator("#round-trips img"))
-    assert len(shown) == 16  # picture, latent, back, error: twice two rows
+    assert len(shown) == 16  # image, latent, back, error: twice two rows
     typed(lines(tab, "command"), tmp_path / "typed")
     executed(lines(tab, "python"), tmp_path / "executed")
     for k, name in enumerate(("ddim-2", "ddim-3", "exact-2", "exact-3")):
@@ -89,7 +89,7 @@ def test_a_picture_is_encoded_and_comes_back(page, tmp_path: Path):
     assert shown[8] == shown[10] == (tmp_path / "typed" / "digit 7.png").read_bytes() != shown[2]
 
 
-def test_a_picture_of_the_data_can_be_downloaded_for_the_lines(fresh):
+def test_an_image_of_the_data_can_be_downloaded_for_the_lines(fresh):
     tab = opened(fresh, "Encode")
     tab.get_by_label("number in the data").fill("12")
     tab.get_by_role("button", name="From data").click()
@@ -131,4 +131,4 @@ def test_a_bad_upload_gets_its_sentence(fresh, tmp_path: Path):
     alert.wait_for()
     assert alert.inner_text() == "cat.png: not a readable image (cannot be identified)"
     tab.get_by_role("button", name="Encode", exact=True).click()
-    tab.get_by_text("choose a picture first").wait_for()
+    tab.get_by_text("choose an image first").wait_for()

@@ -6,7 +6,7 @@ import pytest
 from support.browser import pngs
 
 import ddim
-from ddim.studio.pictures import png
+from ddim.studio.render import png
 
 
 def long_walk(page):

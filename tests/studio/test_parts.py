@@ -13,7 +13,7 @@ import ddim
 from ddim.diffusion.walk import last
 from ddim.errors import InputError
 from ddim.plots import sheets
-from ddim.studio import Studio, curves, pictures
+from ddim.studio import Studio, curves, render
 from ddim.studio.painting import mask_of
 from ddim.studio.recipes import Origin, arguments, flags
 from ddim.studio.tray import uploaded
@@ -38,14 +38,14 @@ def test_names_are_quoted_for_the_shell_and_for_python():
     assert 'ddim.prepare(ddim.load("my models/it\'s", "cpu"), "fp32")' in origin.python()
 
 
-def test_a_picture_is_the_file_that_the_library_writes(tmp_path):
+def test_an_image_is_the_file_that_the_library_writes(tmp_path):
     image = torch.linspace(-1, 1, 3 * 5 * 4).view(3, 5, 4)
     path = sheets.save(sheets.to_pil(image), tmp_path / "image.png")
-    assert pictures.png(image) == path.read_bytes()
+    assert render.png(image) == path.read_bytes()
 
 
 def test_names_in_the_page_are_text():
-    assert "<script>" not in pictures.alert("<script>") + pictures.download(b"", "<script>", "<script>")
+    assert "<script>" not in render.alert("<script>") + render.download(b"", "<script>", "<script>")
 
 
 def test_the_curve_is_the_losses_on_a_scale_of_powers():
@@ -111,9 +111,9 @@ def test_followed_work_reports_returns_and_ends_when_it_is_left():
         (lambda s: whole(float("nan"), "n", 0, 9), "n is a whole number"),
         (lambda s: number(None, "η", 0, 1), "η is a number from 0 to 1; got None"),
         (lambda s: number(2, "η", 0, 1), "η is a number from 0 to 1; got 2"),
-        (lambda s: mask_of("", (1, 8, 8)), "paint on the picture"),
-        (lambda s: mask_of("1" * 9, (1, 8, 8)), "the mask is of another picture"),
-        (lambda s: mask_of("1x" * 32, (1, 8, 8)), "the mask is of another picture"),
+        (lambda s: mask_of("", (1, 8, 8)), "paint on the image"),
+        (lambda s: mask_of("1" * 9, (1, 8, 8)), "the mask is of another image"),
+        (lambda s: mask_of("1x" * 32, (1, 8, 8)), "the mask is of another image"),
         (lambda s: uploaded("/nowhere/cat.png", ddim.load("digits", "cpu")), "cat.png: no such folder or file"),
     ],
 )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from support.browser import executed, lines, pngs, typed
 
-from ddim.studio.pictures import png
+from ddim.studio.render import png
 
 
 def start(page, n: int = 4, steps: int = 3, **fields: str):

@@ -11,14 +11,14 @@ import ddim
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
-import method_pictures  # noqa: E402
+import method_figures  # noqa: E402
 import steps_figure  # noqa: E402
 
 
 @pytest.mark.parametrize("t", [1, 40, 300, 1000])
 def test_the_exact_model_predicts_the_mean_of_the_data(t: int):
     """E[x_0 | x_t] by a sum over a fine grid of data: Bayes, with no formula of the model's."""
-    model = method_pictures.TwoNumbers(ddim.schedule.linear())
+    model = method_figures.TwoNumbers(ddim.schedule.linear())
     data = torch.linspace(-2, 2, 40_001, dtype=torch.float64)
     prior = sum(torch.exp(-((data - centre) ** 2) / (2 * 0.01)) for centre in (-1, 1))
     abar = model.abar[t]

@@ -1,15 +1,15 @@
-"""What is chosen for a time: a pure function of speeds, pictures and time, on a table of cases."""
+"""What is chosen for a time: a pure function of speeds, images and time, on a table of cases."""
 
 import pytest
 
-from ddim.training.budget import Pictures, Rung, Speed, choice, fits, ladder, largest, plan, plan_fixed, rate
+from ddim.training.budget import DataFacts, Rung, Speed, choice, fits, ladder, largest, plan, plan_fixed, rate
 from ddim.training.new_model import unet_config
 from ddim.training.presets import PRESETS
 from ddim.training.settings import Settings
 
 LAPTOP = {32: 500.0, 64: 230.0, 96: 110.0, 128: 45.0}  # images a second by width, on a grid of 16 positions a side
 WEIGHTS = {32: 1_120_000, 64: 4_450_000, 96: 10_000_000, 128: 24_000_000}
-CIFAR = Pictures(50_000, 32)
+CIFAR = DataFacts(50_000, 32)
 
 
 def speeds(rungs: list[Rung], factor: float = 1.0) -> dict[Rung, Speed]:
@@ -27,7 +27,7 @@ def speeds(rungs: list[Rung], factor: float = 1.0) -> dict[Rung, Speed]:
         (32, 1, 480, Rung(32, 16, 128)),
         (40, 1, 20, Rung(32, 16, 64)),  # nothing is enlarged to 64
         (28, 1, 20, Rung(32, 16, 64)),  # what is almost 32 is
-        (500, 1, 60, Rung(32, 16, 64)),  # large pictures, little time: small ones are learned
+        (500, 1, 60, Rung(32, 16, 64)),  # large images, little time: small ones are learned
         (500, 1, 600, Rung(64, 32, 64)),
         (500, 100, 30, Rung(64, 32, 64)),  # a GPU for half an hour: its 128s would see too little
         (500, 100, 120, Rung(128, 64, 64)),
@@ -38,12 +38,12 @@ def speeds(rungs: list[Rung], factor: float = 1.0) -> dict[Rung, Speed]:
     ],
 )
 def test_the_network_for_a_time(side: int, factor: float, minutes: float, expected: Rung):
-    rungs = ladder(Pictures(1000, side))
+    rungs = ladder(DataFacts(1000, side))
     assert choice(rungs, speeds(rungs, factor), 60 * minutes) == expected
 
 
 def test_more_time_or_a_faster_machine_never_chooses_less():
-    rungs = ladder(Pictures(1000, 300))
+    rungs = ladder(DataFacts(1000, 300))
     places = [rungs.index(choice(rungs, speeds(rungs), 60 * m)) for m in (1, 5, 20, 60, 300, 1000, 5000, 10**5, 10**7)]
     assert places == sorted(places)
     assert places[-1] == len(rungs) - 1
@@ -77,7 +77,7 @@ def test_sizes_enlarge_little():
 
 @pytest.mark.parametrize("side", [3, 8, 16, 28, 40, 64, 100, 500])
 def test_every_network_of_a_ladder_can_be_built(side: int):
-    for rung in ladder(Pictures(10, side)):
+    for rung in ladder(DataFacts(10, side)):
         unet_config(Settings().changed(**rung.network))
 
 
@@ -91,11 +91,11 @@ def test_a_size_that_was_said_is_kept(size: int):
 
 def test_the_course_of_a_short_training():
     rung = Rung(32, 16, 32)
-    s = plan(rung, Speed(500.0, 1_120_000), Pictures(300, 40), 100.0, Settings())
+    s = plan(rung, Speed(500.0, 1_120_000), DataFacts(300, 40), 100.0, Settings())
     o, log = s.optimiser, s.logging
     assert (o.batch_size, o.lr, o.warmup, o.decay) == (16, 2e-3, 156, True)
     assert o.ema == pytest.approx(1 - 30 / 3125, abs=1e-4)  # over a thirtieth of 50,000 / 16 steps
-    assert s.network.dropout == 0.1  # each picture is seen 167 times
+    assert s.network.dropout == 0.1  # each image is seen 167 times
     assert (s.data.size, s.network.patch, s.network.mult, s.network.attention) == (32, 2, (1, 2, 2), (8,))
     assert (log.save_minutes, log.sample_minutes) == (0.5, 0.5)
     assert o.steps == 10**9
@@ -123,7 +123,7 @@ def test_what_was_said_stays_and_batches_are_shared_out():
     s = plan(rung, speed, CIFAR, 1000.0, asked, said)
     assert (s.optimiser.lr, s.data.flip, s.optimiser.batch_size, s.logging.log_every) == (1e-5, False, 48, 7)
     assert plan(rung, speed, CIFAR, 1000.0, Settings(), shares=3).optimiser.batch_size == 18
-    grey = plan(rung, speed, Pictures(1000, 28, grey=True), 1000.0, Settings())
+    grey = plan(rung, speed, DataFacts(1000, 28, grey=True), 1000.0, Settings())
     assert (grey.data.channels, grey.data.flip) == (1, False)
 
 

@@ -12,19 +12,19 @@ class Options:
     """What a bare file of weights does not say. What is left out is as its authors published it for such a network."""
 
     image_size: int | None = None
-    """Height and width of the images."""
+    """Height and width of the images, in pixels."""
     T: int | None = None
-    """Noise levels."""
+    """Number of noise levels."""
     schedule: Literal["linear", "scaled-linear", "cosine"] | None = None
     """Noise schedule."""
     beta_1: float | None = None
-    """First β of the linear schedules."""
+    """First β of the linear schedules, below 1."""
     beta_T: float | None = None
-    """Last β of the linear schedules."""
+    """Last β of the linear schedules, below 1."""
     objective: Literal["eps", "x0", "v"] | None = None
     """What the network predicts."""
     dropout: float | None = None
-    """Dropout that it was trained with; without effect on samples."""
+    """Dropout probability of its training; samples do not use it."""
     num_heads: int | None = None
     """improved- and guided-diffusion: attention heads at every width."""
     num_head_channels: int | None = None
@@ -32,9 +32,9 @@ class Options:
     new_attention_order: bool = False
     """guided-diffusion: q, k and v are split before the heads."""
     rescale_timesteps: bool = True
-    """improved- and guided-diffusion: the network sees times as if of 1000; matters where T is another number."""
+    """improved- and guided-diffusion: the network sees times as if T were 1000; matters for another T alone."""
     null_label: bool = False
-    """The last of its classes stands for no class, as training for guidance has it."""
+    """The last of its classes stands for no class, as guidance needs it."""
     raw: bool = False
     """The weights as trained instead of their average, where a file holds both."""
 

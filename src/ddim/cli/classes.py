@@ -14,11 +14,11 @@ class Classes:
     label: str | None = None
     """Their class, by its name or number; by default none."""
     guidance: float = 1.0
-    """How far to go towards the class: 1 as the network learned it, 0 as without a class, 2 plainer and less various,
-    at twice the time."""
+    """How far to go towards the class, from 0 on: 1 is as the network learned it, 0 is without a class, 2 is plainer
+    and less varied, in twice the time."""
     guidance_interval: Annotated[tuple[float, float] | None, arg(metavar="LOW HIGH")] = None
-    """The times between which guidance acts, of 0 to T; by default everywhere. At the others the class alone is asked,
-    at half the time."""
+    """The two times, from 0 to T, between which guidance acts; by default at all. At the others the class alone is
+    asked, in half the time."""
     guidance_rescale: float = 0.0
     """How far, from 0 to 1, the predicted image keeps the contrast that it has without guidance."""
 

@@ -18,23 +18,23 @@ GRADIENTS = ("pigdm", "dps")
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """How what is known leads the way."""
+    """How the answers are made to fit what is known."""
 
     method: Literal["projection", "pigdm", "dps"] = "projection"
     """projection puts what is known into each predicted image (DDNM; RePaint with --resample). pigdm and dps follow
     gradients through the network: two to four times the time, in fp32."""
     resample: int = 1
-    """With projection: take each step so often, with noise between, so that what is made anew and what is known agree.
-    It takes so many times as long."""
+    """With projection: how many times to take each step, from 1 on, with noise between, so that what is made anew fits
+    what is known. It takes so many times as long."""
     jump: int = 1
-    """With --resample: go back so many steps at once, and take these again; RePaint's own took 10 of 250."""
+    """With --resample: how many steps to go back at once and take again, from 1 on; RePaint's own took 10 of 250."""
     scale: float = 1.0
-    """Of the gradient of dps: more holds it closer to what is known."""
+    """Factor of the gradient of dps, above 0: more keeps closer to what is known."""
     noise: float = 0.0
-    """Deviation of the noise in what is known, on [-1, 1]. Without noise, what is known returns exactly."""
+    """Standard deviation of the noise in what is known, on [-1, 1]. At 0, what is known returns exactly."""
     grid: Grid = Grid(steps=100)
     eta: Eta = 1.0
-    """Noise in each step: 0 is DDIM, 1 is DDPM."""
+    """How much noise each step adds: 0 is DDIM, 1 is DDPM, hat is DDPM with the larger variance."""
     answers: int = 1
     """Answers for each image, each from its own noise."""
     seed: int = 0

@@ -15,9 +15,9 @@ GROUPS = {
     "begin": {
         "demo": "Train on handwritten digits for two minutes, then sample them with DDPM and DDIM.",
         "data": "Show what a set of images holds, before training on it.",
-        "train": "Train a model on your images, with one of the paper's presets.",
+        "train": "Train a model on your images: in a time that you give, or with a preset.",
         "studio": "Open a page in the browser to do all of this by hand.",
-        "completion": "Print what lets bash, zsh or fish complete verbs and options.",
+        "completion": "Print the script by which bash, zsh or fish completes verbs and options.",
     },
     "sample": {
         "sample": "Sample images from a model.",
@@ -31,23 +31,23 @@ GROUPS = {
     },
     "edit": {
         "inpaint": "Make a part of images anew.",
-        "restore": "Make images of small, grey or blurred ones.",
-        "vary": "Make images like an image, or give it another class.",
-        "directions": "Draw images along the directions of a model: principal components, or from class to class.",
+        "restore": "Make small images large, give grey ones colour, sharpen blurred ones.",
+        "vary": "Make variations of an image, or give it another class.",
+        "directions": "Draw images along directions: principal components of a model, or from class to class.",
     },
     "measure": {
         "evaluate": "Measure FID, KID, precision, recall and time over steps and η, as the paper's table 1.",
         "reconstruct": "Encode and decode images, and measure what is lost: the paper's table 2.",
         "likelihood": "Measure the bits per dimension of images, by the variational bound or along the ODE.",
-        "latents": "Hold the latents of images against N(0, I), by solver and number of steps.",
+        "latents": "Compare the latents of images with N(0, I), by solver and number of steps.",
         "consistency": "Compare the images that different numbers of steps make of the same noise.",
         "reproduce": "Write the paper's tables 1 and 2 and figures 3 to 6, for a model.",
     },
     "models": {
-        "tune": "Tune solvers to a model, for the fewest steps: from noise alone.",
+        "tune": "Learn solvers of very few steps for one model, from noise alone.",
         "info": "Show what a model is.",
         "convert": "Write a model, from other code too, as a folder for diffusers or the official code.",
-        "push": "Put a model on the Hub, with a card.",
+        "push": "Upload a model to the Hugging Face Hub, with a card.",
     },
 }
 VERBS = {name: line for verbs in GROUPS.values() for name, line in verbs.items()}

@@ -13,7 +13,7 @@ SPACINGS = (
 )  # fmt: skip
 ANY_SPACING = re.compile(r"power-\d{1,2}(\.\d{1,6})?|(leading\+|ddim)\d{1,6}|\d{1,6}(,\d{1,6})*")  # with a number
 OTHER_SPACINGS = "power-P, leading+N, ddimN or N,N,…"
-Spacing = Annotated[str, arg(metavar="{" + ",".join(SPACINGS) + ",power-P,leading+N,ddimN,N,N,…}")]
+Spacing = Annotated[str, arg(metavar="{" + ",".join(SPACINGS) + ",power-P,leading+N,ddimN}|N,N,…")]
 SolverName = Literal[
     "ddim", "ab2", "ab3", "ipndm", "dpm++2m", "dpm++3m", "unipc", "unipc2", "unipc3", "heun", "dpm++2s", "euler-t",
     "sde-dpm++2m", "implicit", "exact", "o-belm", "adaptive", "tuned",

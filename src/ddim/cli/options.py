@@ -19,6 +19,8 @@ import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from ddim.cli.checks import check_empty, check_fall, check_number, check_tuned
+from ddim.cli.help import ASKED, laid_out
+from ddim.cli.main import VERBS
 from ddim.cli.names import SolverName as SolverName
 from ddim.cli.names import Spacing, check_spacing
 from ddim.errors import LARGEST, InputError
@@ -41,8 +43,8 @@ class Machine:
     device: str | None = None
     """cpu, cuda, cuda:1, mps…; by default a GPU where there is one."""
     precision: Precision = "auto"
-    """Arithmetic of the network: auto is bf16 where the device multiplies it by itself, else fp32. int8 is auto
-    with 8-bit convolutions, on a CPU: faster for large networks."""
+    """Arithmetic of the network: auto is bf16 where the device has it in hardware, else fp32. int8 is auto with 8-bit
+    convolutions, on a CPU: faster for large networks."""
 
 
 RANGES = {  # of options by name, in any verb; what depends on the model is checked with the model
@@ -69,50 +71,50 @@ EXACT = Machine(precision="fp32")  # for encoding: in less, what is encoded lose
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """The noise levels that are visited."""
+    """The times that are visited, of T (noise) to 0 (the image)."""
 
     steps: int = 50
     """Intervals of the time grid, S; most solvers evaluate the network once in each."""
     spacing: Spacing = "linear"
-    """How the steps are spread over the noise levels."""
+    """How the steps are spread over the times from T to 0."""
     times: Times = None
-    """The noise levels to visit, falling to 0; replaces --steps and --spacing."""
+    """The times to visit, from at most T, falling to 0; in the place of --steps and --spacing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleGrid(Grid):
-    """The noise levels that sampling visits."""
+    """The times that sampling visits, from T (noise) to 0 (the image)."""
 
     steps: int | None = None
     """Intervals of the time grid, S; most solvers evaluate the network once in each. By default 10; 50 with ddim."""
     spacing: Spacing | None = None
-    """How the steps are spread over the noise levels; by default as the model's folder says, else power-1.5; linear
-    with ddim."""
+    """How the steps are spread over the times from T to 0; by default as the model's folder says, else power-1.5;
+    linear with ddim."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """Noise in each step."""
+    """The noise that each step adds."""
 
     eta: Eta | None = None
-    """Noise in each step: 0 is DDIM, 1 is DDPM; hat is DDPM with the larger variance, the same as --eta 1 --variance
-    large. By default 0; 1 for a model of less than a million training images."""
+    """How much noise each step adds: 0 is DDIM, 1 is DDPM; hat is DDPM with the larger variance, the same as --eta 1
+    --variance large. By default 0; 1 for a model that saw less than a million images in its training."""
     variance: Literal["small", "large", "learned"] = "small"
-    """Variance of the noise: small is the posterior's; for --eta 1, large is DDPM's upper bound, learned is what a
-    network learned between them."""
+    """Variance of the noise: small is the posterior's. With --eta 1 alone, large is DDPM's upper bound, and learned is
+    what a network learned between the two."""
     seed: int = 0
     """Seed of all noise: image k of a seed is the same whatever n and the batch size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clipping:
-    """Clamping of the predicted image on the way."""
+    """Whether the predicted image is kept within range at each step."""
 
     clip: Literal["auto", "on", "off"] = "auto"
-    """Clamp each predicted image to [-range, range]: auto does as the model's folder says, else where there is more
-    noise than signal. A bare --clip means on, and --no-clip means off, as in the paper."""
+    """Clip each predicted image to [-range, range]: auto does as the model's folder says, else where there is more
+    noise than signal. --clip alone means on, and --no-clip means off, as in the paper."""
     clip_range: float = 1.0
-    """Half-width of the range for --clip on."""
+    """The range of --clip on, above 0; images lie in [-1, 1]."""
     clip_keep_eps: bool = False
     """With --clip on, keep the predicted noise as it was, as diffusers does, instead of deriving it again."""
 
@@ -128,20 +130,18 @@ class Clipping:
 def parse(options: type[Options], verb: str, args: Sequence[str], default: Options | None = None) -> Options:
     """The options of a verb from the command line. What is wrong with them becomes an InputError of one line.
 
-    `--help` prints the options, and the two examples of the verb's module after them.
+    `--help` prints what the verb does, its options, and the two examples of its module.
     """
     one_of(args, "--times", "--steps", "--spacing")
     given = {} if default is None else {"default": default}
     output, complaint = io.StringIO(), io.StringIO()
     try:
-        helping = contextlib.nullcontext() if {"-h", "--help"} & set(args) else wide()
-        with helping, contextlib.redirect_stdout(output), contextlib.redirect_stderr(complaint):
+        helping = {"-h", "--help"} & set(args)
+        with wide(ASKED if helping else 200), contextlib.redirect_stdout(output), contextlib.redirect_stderr(complaint):
             found = tyro.cli(options, prog=f"ddim {verb}", args=spelled_out(args), config=(OmitArgPrefixes,), **given)
     except SystemExit as stop:
         if not stop.code:  # --help
-            print(in_words(output.getvalue()).rstrip())
-            examples = "\n".join(f"  {line}" for line in sys.modules[options.__module__].EXAMPLES)
-            print(f"\nexamples:\n{examples}")
+            print(laid_out(output.getvalue(), VERBS[verb.split()[0]], sys.modules[options.__module__].EXAMPLES))
             raise
     else:
         check(found, frozenset(word.split("=")[0] for word in args))
@@ -176,10 +176,10 @@ def in_order(found: re.Match) -> str:
 
 
 @contextlib.contextmanager
-def wide() -> Iterator[None]:
+def wide(columns: int) -> Iterator[None]:
     """A wide terminal for tyro, which breaks its lines in the middle of an option otherwise."""
     before = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = "200"
+    os.environ["COLUMNS"] = str(columns)
     try:
         yield
     finally:
@@ -199,12 +199,6 @@ def spelled_out(args: Sequence[str]) -> list[str]:
         else:
             words.append(word)
     return words
-
-
-def in_words(text: str) -> str:
-    """Help without Python's None: an option that may be left out shows the kind of value that it takes."""
-    text = re.sub(r"\{None\}\|(\S+)", lambda m: m[1].strip("{}") + " " * (len(m[0]) - len(m[1].strip("{}"))), text)
-    return text.replace("{None,", "{").replace("(default: None)", "(optional)").replace("None)", "none)")
 
 
 def check(options: object, given: frozenset[str] = frozenset()) -> None:

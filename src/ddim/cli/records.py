@@ -10,10 +10,10 @@ PLACES = ("file", "figure", "figures")  # where a measurement was written, which
 
 @dataclass(frozen=True, kw_only=True)
 class AsJson:
-    """How a verb reports."""
+    """What is printed."""
 
     json: bool = False
-    """Print the whole record as JSON instead."""
+    """Print the whole record as one line of JSON instead of a table."""
 
 
 def print_json(record: Mapping[str, Any], leave_out: tuple[str, ...] = PLACES) -> None:

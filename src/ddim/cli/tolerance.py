@@ -8,11 +8,11 @@ from ddim.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """Steps as long as their error allows."""
+    """Steps as long as a stated error allows."""
 
     tolerance: float | None = None
-    """Solver adaptive: as many steps for each image as keep the estimated error of each below this, root mean square on
-    [-1, 1]; at least --steps, 10 by default. Try 0.01."""
+    """Take as many steps for each image as keep the estimated error of each step below this (root mean square, on
+    [-1, 1]), and at least --steps, by default 10. Try 0.01. It is the solver adaptive."""
 
     def solver(self, named: str | None) -> str | None:
         """The solver that is meant. Raises InputError where another is named, or the tolerance is not above 0."""

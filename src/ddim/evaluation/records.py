@@ -9,7 +9,7 @@ class Record(dict):
 
     def _repr_html_(self) -> str:
         parts = [html.table(rows[1:], rows[0]) for rows in self.tables()]
-        return "".join([*parts, *map(html.picture, self.get("figures") or [self.get("figure", "")])])
+        return "".join([*parts, *map(html.image, self.get("figures") or [self.get("figure", "")])])
 
     def tables(self) -> list[list[list[str]]]:
         """Its tables as rows of text, the first of each their heads."""

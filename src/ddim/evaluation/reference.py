@@ -129,7 +129,7 @@ def measure(against: Reference, job: Job, device: torch.device) -> dict:
     return {
         **read_json(path),
         "seconds_an_image": seconds_an_image(sorted(job.files.out.glob("seconds-*.jsonl"))),
-        "pictures": content,
+        "images": content,
     }
 
 

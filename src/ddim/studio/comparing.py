@@ -12,7 +12,7 @@ import torch
 from ddim.diffusion.model import Model
 from ddim.diffusion.solvers import SOLVERS, TUNED
 from ddim.errors import InputError, choose
-from ddim.studio import pictures
+from ddim.studio import render
 from ddim.studio.recipes import Origin, Recipe, arguments, said
 from ddim.studio.settings import Studio
 from ddim.studio.ways import Way
@@ -75,7 +75,7 @@ def compare(studio: Studio, page, name: str, over: str, text: str, *fields: Any)
     origin, model = studio.origin(name), studio.model(name)
     over = {"steps": "steps", "η": "eta", "solvers": "solver"}[over]
     rows, drawn, last = ways(model, Way.of(model, *fields), over, text), [], 0.0
-    yield {page.note: pictures.note("Beginning…", 0), page.lines: ""}
+    yield {page.note: render.note("Beginning…", 0), page.lines: ""}
     for k, (label, way) in enumerate(rows):
         path, solver, *_ = way.course(model)
         made, S = [], len(path) - 1
@@ -83,11 +83,11 @@ def compare(studio: Studio, page, name: str, over: str, text: str, *fields: Any)
             for i, moment in enumerate(walk, 1):
                 if time.monotonic() - last > LIVE:
                     last = time.monotonic()
-                    yield {page.note: pictures.note(f"{label}: step {i} of {S}", (k + i / S) / len(rows))}
+                    yield {page.note: render.note(f"{label}: step {i} of {S}", (k + i / S) / len(rows))}
             made.append(moment.x.clamp(-1, 1).cpu())
         drawn.append((label, torch.cat(made)))
-        yield {page.rows: pictures.rows(drawn), page.note: pictures.note(label, (k + 1) / len(rows))}
-    yield {page.note: pictures.note(SAME), page.lines: pictures.recipe(recipe(origin, over, rows))}
+        yield {page.rows: render.rows(drawn), page.note: render.note(label, (k + 1) / len(rows))}
+    yield {page.note: render.note(SAME), page.lines: render.recipe(recipe(origin, over, rows))}
 
 
 SAME = "Each column starts from the same noise."
@@ -103,9 +103,9 @@ def part(studio: Studio, model: gr.Dropdown, fields: list) -> None:
             with gr.Row(elem_classes="buttons"):
                 go = gr.Button("Compare", variant="primary", min_width=90)
                 stop = gr.Button("Stop", min_width=70)
-        page.note = html(pictures.note("All else is as in the fields beside."))
+        page.note = html(render.note("All else is as in the fields beside."))
         page.rows = html(elem_id="compared")
-        page.lines = html(js_on_load=pictures.COPY)
+        page.lines = html(js_on_load=render.COPY)
     usual = {"steps": OVER["steps"], "η": OVER["eta"], "solvers": OVER["solver"]}
     over.input(usual.get, over, text, queue=False, show_progress="hidden", api_visibility="private")
     work(

@@ -1,4 +1,4 @@
-"""The tab that edits a picture: makes a part anew, varies it by strength, changes its class."""
+"""The tab that edits an image: makes a part anew, varies it by strength, changes its class."""
 
 import time
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from ddim.diffusion.restoration import GRADIENTS, METHODS, checked, finished, re
 from ddim.diffusion.varying import inverse, relabel_course, varying, varying_course
 from ddim.diffusion.walk import Moment
 from ddim.errors import InputError, choose
-from ddim.studio import pictures
+from ddim.studio import render
 from ddim.studio.painting import PAINT, easel, file_of, mask_of
 from ddim.studio.recipes import Origin, Recipe, arguments, literal
 from ddim.studio.settings import Studio
@@ -23,13 +23,14 @@ from ddim.studio.ways import classes_for
 from ddim.studio.work import LIVE, html, number, view, whole, work
 
 MOST = 16  # answers
+UNPAINTED = (0.0, "")  # when the last stroke ended, in the page's time, and the mask
 
 
 def picked(drawn, given, chosen) -> Given:
-    """The picture to edit. Raises InputError where none is chosen."""
+    """The image to edit. Raises InputError where none is chosen."""
     found = Tray.of(drawn, given, chosen)
     if not found:
-        raise InputError("choose a picture first: sample some, upload one, or take one from the data")
+        raise InputError("choose an image first: sample some, upload one, or take one from the data")
     return found[-1]
 
 
@@ -39,22 +40,22 @@ def going(page, walk: Iterator[Moment], steps: int, what: str, begun: float = 0.
     for i, moment in enumerate(walk, 1):
         if time.monotonic() - last > LIVE:
             last, expected = time.monotonic(), moment.prediction.x0.cpu().clamp(-1, 1)
-            note = pictures.note(f"{what}: step {i} of {steps}", begun + part * min(1, i / steps))
-            yield {page.note: note, page.live: pictures.sheet(expected, still=True)}
+            note = render.note(f"{what}: step {i} of {steps}", begun + part * min(1, i / steps))
+            yield {page.note: note, page.live: render.sheet(expected, still=True)}
     return moment
 
 
 def loaded(origin: Origin, one: Given) -> str:
-    """The lines of Python that load the model and the picture."""
+    """The lines of Python that load the model and the image."""
     return origin.python() + f"images = ddim.data.Selection([{literal(one.name)}], model.shape).batch(range(1))\n"
 
 
 def finish(page, rows: list, note: str, lines: Recipe, *files: tuple[bytes, str]) -> dict:
     """The end of an edit: the images, the lines, and the files that the lines need."""
-    links = "".join(pictures.download(content, name, f"Download {name}") for content, name in files)
+    links = "".join(render.download(content, name, f"Download {name}") for content, name in files)
     return {
-        page.note: pictures.note(note), page.live: "", page.rows: pictures.rows(rows),
-        page.lines: pictures.recipe(lines) + f'<p class="links">{links}</p>',
+        page.note: render.note(note), page.live: "", page.rows: render.rows(rows),
+        page.lines: render.recipe(lines) + f'<p class="links">{links}</p>',
     }  # fmt: skip
 
 
@@ -62,7 +63,7 @@ def inpaint(studio: Studio, page, name, drawn, given, chosen, mask, method, answ
     """Make what is painted anew."""
     one, exact = picked(drawn, given, chosen), choose("method", method, {m: m in GRADIENTS for m in METHODS})
     origin, model = studio.origin(name, exact), studio.model(name, exact)
-    painted = mask_of(mask, model.shape)
+    painted = mask_of(mask[1], model.shape)
     answers, seed = whole(answers, "the number of answers", 1, MOST), whole(seed, "the seed", 0, 2**53)
     steps = whole(steps, "the number of steps", 1, model.T)
     resample = whole(resample, "how often a step is taken", 1, 20) if method == "projection" else 1
@@ -71,7 +72,7 @@ def inpaint(studio: Studio, page, name, drawn, given, chosen, mask, method, answ
     rows, part = [0] * answers, operator
     streams = [stream(k, answers) for k in range(answers)]
     walk = restoring(model, y[rows], part, path, streams, method, solver, 1.0, seed, 0.0, resample)
-    yield {page.note: pictures.note("Beginning…", 0), page.lines: "", page.rows: ""}
+    yield {page.note: render.note("Beginning…", 0), page.lines: "", page.rows: ""}
     moment = yield from going(page, walk, steps, "inpainting")
     made = finished(moment.x.cpu(), y[rows], part)
     how = {"method": None if method == "projection" else method, "answers": answers, "steps": steps}
@@ -79,8 +80,8 @@ def inpaint(studio: Studio, page, name, drawn, given, chosen, mask, method, answ
     command = origin.command("inpaint", one.name, mask="mask.png", **how)
     python = loaded(origin, one) + 'mask = ddim.plots.read("mask.png")[0] > 127\n'
     python += f"made = ddim.inpaint(model, images, mask{arguments(how)})\n" + saved("made")
-    shown = [("picture", [y[0]]), ("mask", [painted[None].float() * 2 - 1]), ("answers", made)]
-    files = (pictures.png(one.image), one.name), (file_of(painted), "mask.png")
+    shown = [("image", [y[0]]), ("mask", [painted[None].float() * 2 - 1]), ("answers", made)]
+    files = (render.png(one.image), one.name), (file_of(painted), "mask.png")
     yield finish(page, shown, "What was not painted returns exactly.", Recipe(command, python), *files)
 
 
@@ -101,29 +102,29 @@ def strengths_of(text: str) -> list[float]:
 
 
 def vary(studio: Studio, page, name, drawn, given, chosen, text, answers, steps, seed) -> Iterator[dict]:
-    """Images like the picture, a row a strength."""
+    """Variations of the image, a row a strength."""
     one, origin, model = picked(drawn, given, chosen), studio.origin(name, True), studio.model(name, True)
     strengths, seed = strengths_of(text), whole(seed, "the seed", 0, 2**53)
     answers, steps = whole(answers, "the number of answers", 1, MOST), whole(steps, "the number of steps", 1, model.T)
     ways = [varying_course(model, s, steps, None, None, 0.0) for s in strengths]
     x, streams, made = one.batch[[0] * answers], [stream(k, answers) for k in range(answers)], []
-    yield {page.note: pictures.note("Beginning…", 0), page.lines: "", page.rows: ""}
+    yield {page.note: render.note("Beginning…", 0), page.lines: "", page.rows: ""}
     for k, (s, (path, solver)) in enumerate(zip(strengths, ways, strict=True)):
         walk = varying(model, x, path, streams, solver, seed=seed)
         moment = yield from going(page, walk, len(path) - 1, f"strength {s:g}", k / len(ways), 1 / len(ways))
         made.append((f"{s:g}", moment.x.clamp(-1, 1).cpu()))
-        yield {page.rows: pictures.rows([("picture", [one.batch[0]]), *made])}
+        yield {page.rows: render.rows([("image", [one.batch[0]]), *made])}
     how = {"answers": answers, "steps": steps, "seed": seed}
     command = origin.command("vary", one.name, exact=True, strength=strengths, **how)
     python = loaded(origin, one) + f"made = []\nfor strength in {strengths!r}:\n"
     python += f"    made += ddim.vary(model, images, strength{arguments(how)})\n" + saved("made")
-    rows = [("picture", [one.batch[0]]), *made]
-    note = "A row a strength: little noise keeps the picture, much makes another."
-    yield finish(page, rows, note, Recipe(command, python), (pictures.png(one.image), one.name))
+    rows = [("image", [one.batch[0]]), *made]
+    note = "A row a strength: little noise keeps the image, much makes another."
+    yield finish(page, rows, note, Recipe(command, python), (render.png(one.image), one.name))
 
 
 def relabel(studio: Studio, page, name, drawn, given, chosen, source, target, guidance, steps) -> Iterator[dict]:
-    """The picture as of another class."""
+    """The image as of another class."""
     one, origin, model = picked(drawn, given, chosen), studio.origin(name, True), studio.model(name, True)
     if not model.classes:
         raise InputError("this model knows no classes: choose one that does")
@@ -131,7 +132,7 @@ def relabel(studio: Studio, page, name, drawn, given, chosen, source, target, gu
     path, solver = relabel_course(model, 1.0, steps, "linear", "ddim")
     before, after = labels_of(model, str(source), 1), labels_of(model, str(target), 1)
     x = one.batch.to(model.device)
-    yield {page.note: pictures.note("Beginning…", 0), page.lines: "", page.rows: ""}
+    yield {page.note: render.note("Beginning…", 0), page.lines: "", page.rows: ""}
     walk = encoding(guided(model, before), x, path, solver)
     moment = yield from going(page, walk, steps, "encoding", 0, 0.5)
     walk = decoding(guided(model, after, guidance), latents_of(moment, x), path, inverse(solver))
@@ -141,9 +142,9 @@ def relabel(studio: Studio, page, name, drawn, given, chosen, source, target, gu
     command = origin.command("vary", one.name, exact=True, source=source, label=target, **how)
     python = loaded(origin, one) + f"made = ddim.relabel(model, images, {literal(source)}, {literal(target)}"
     python += f"{arguments(how)})\n" + saved("made")
-    rows = [(pictures.escaped(str(source)), [one.batch[0]]), (pictures.escaped(str(target)), made)]
+    rows = [(render.escaped(str(source)), [one.batch[0]]), (render.escaped(str(target)), made)]
     note = "Encoded with the one class, decoded with the other."
-    yield finish(page, rows, note, Recipe(command, python), (pictures.png(one.image), one.name))
+    yield finish(page, rows, note, Recipe(command, python), (render.png(one.image), one.name))
 
 
 def buttons(name: str) -> tuple[gr.Button, gr.Button]:
@@ -157,7 +158,7 @@ def count(value: int, label: str) -> gr.Number:
 
 def tab(studio: Studio, model: gr.Dropdown, drawn: gr.State, given: gr.State) -> Tray:
     """Build the tab, and return its tray; its `classes` are the fields that depend on the model's."""
-    page, mask = SimpleNamespace(), gr.State("")
+    page, mask = SimpleNamespace(), gr.State(UNPAINTED)
     known = classes_for(studio.model(studio.models[0]))
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=280, elem_classes="controls"):
@@ -172,7 +173,7 @@ def tab(studio: Studio, model: gr.Dropdown, drawn: gr.State, given: gr.State) ->
                     method = gr.Dropdown([*METHODS], value="projection", label="Method", filterable=False)
                     painting = buttons("Inpaint")
                 with gr.Tab("Vary"):
-                    strengths = gr.Textbox("0.2 0.4 0.6 0.8", label="Strengths", info="0 is the picture, 1 a new one")
+                    strengths = gr.Textbox("0.2 0.4 0.6 0.8", label="Strengths", info="0 is the image, 1 a new one")
                     with gr.Row(elem_classes="fields"):
                         many, walked, sown = count(4, "Answers"), count(20, "Steps"), count(0, "Seed")
                     changing = buttons("Vary")
@@ -184,10 +185,10 @@ def tab(studio: Studio, model: gr.Dropdown, drawn: gr.State, given: gr.State) ->
                         taken = count(50, "Steps")
                     turning = buttons("Change the class")
         with gr.Column(scale=3, min_width=300):
-            page.note = html(pictures.note("Choose a picture; paint on it, or vary it."))
+            page.note = html(render.note("Choose an image; paint on it, or vary it."))
             page.live = html(elem_id="edit-live")
             page.rows = html(elem_id="edited")
-            page.lines = html(js_on_load=pictures.COPY)
+            page.lines = html(js_on_load=render.COPY)
     outputs, inputs = [page.live, page.rows, page.lines], [model, drawn, given, tray.chosen]
     for (go, stop), handler, own in (
         (painting, inpaint, [mask, method, answers, steps, resample, seed]),
@@ -196,10 +197,10 @@ def tab(studio: Studio, model: gr.Dropdown, drawn: gr.State, given: gr.State) ->
     ):
         work(go.click, page.note, bound(handler, studio, page), inputs + own, outputs, stop)
     tray.chosen.change(
-        lambda *every: (shown(*every), ""), [drawn, given, tray.chosen], [canvas, mask], queue=False,
+        lambda *every: (shown(*every), UNPAINTED), [drawn, given, tray.chosen], [canvas, mask], queue=False,
         show_progress="hidden", api_visibility="private",
     )  # fmt: skip
-    view(canvas.paint, page.note, painted_on(page, mask), [], [mask], ordered=True)
+    view(canvas.paint, page.note, painted_on(page, mask), [mask], [mask], ordered=True)
     tray.classes = [source, target]
     return tray
 
@@ -211,14 +212,15 @@ def bound(handler, studio: Studio, page):
 def painted_on(page, mask: gr.State):
     """The handler of a stroke."""
 
-    def paint(event: gr.EventData):
+    def paint(known: tuple[float, str], event: gr.EventData):
         bits = str(event.mask)
-        yield {mask: bits, page.note: pictures.note(f"{bits.count('1')} pixels are painted.")}
+        if event.at > known[0]:  # two quick strokes may come the other way round
+            yield {mask: (event.at, bits), page.note: render.note(f"{bits.count('1')} pixels are painted.")}
 
     return paint
 
 
 def shown(drawn, given, chosen) -> str:
-    """The chosen picture, to paint on."""
+    """The chosen image, to paint on."""
     found: Any = Tray.of(drawn, given, chosen)
     return easel(found[-1].image) if found else ""

@@ -1,4 +1,4 @@
-"""The tab that encodes a picture: its latent, the way back, and what is lost, by solver and number of steps."""
+"""The tab that encodes an image: its latent, the way back, and what is lost, by solver and number of steps."""
 
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -10,7 +10,7 @@ from ddim.diffusion.latents import check_pair_grid, decoding, encoding, latents_
 from ddim.diffusion.solvers import find
 from ddim.errors import InputError
 from ddim.jobs.latent_jobs import data_course
-from ddim.studio import pictures
+from ddim.studio import render
 from ddim.studio.recipes import Origin, Recipe, arguments, literal
 from ddim.studio.settings import Studio
 from ddim.studio.tray import Tray
@@ -21,7 +21,7 @@ SHOWN = 0.25  # the error, on [0, 1], that is white
 
 
 def recipe(origin: Origin, name: str, steps: list[int]) -> Recipe:
-    """The lines that encode and decode a picture each way."""
+    """The lines that encode and decode an image each way."""
     commands = []
     for solver in SOLVERS:
         for S in steps:
@@ -48,10 +48,10 @@ def error_of(back: Tensor, image: Tensor) -> tuple[float, Tensor]:
 
 
 def encode(studio: Studio, page, name: str, drawn, given, chosen, text: str) -> Iterator[dict]:
-    """Encode and decode the picture each way, and show each as it comes."""
+    """Encode and decode the image each way, and show each as it comes."""
     picked = Tray.of(drawn, given, chosen)
     if not picked:
-        raise InputError("choose a picture first: sample some, upload one, or take one from the data")
+        raise InputError("choose an image first: sample some, upload one, or take one from the data")
     one, (origin, model) = picked[-1], (studio.origin(name, exact=True), studio.model(name, exact=True))
     steps, x, lines, numbers = steps_of(text), one.batch.to(model.device), [], []
     courses = {(s, S): data_course(model, find(s), S) for s in SOLVERS for S in steps}
@@ -59,26 +59,26 @@ def encode(studio: Studio, page, name: str, drawn, given, chosen, text: str) -> 
         if s == "exact":
             check_pair_grid(path)
     total, done = 2 * sum(len(path) - 1 for path, _ in courses.values()), 0
-    yield {page.note: pictures.note("Beginning…", 0), page.lines: "", page.numbers: ""}
+    yield {page.note: render.note("Beginning…", 0), page.lines: "", page.numbers: ""}
     for (s, S), (path, solver) in courses.items():
         for moment in encoding(model, x, path, solver):
             done += 1
             if done % 10 == 0:
-                yield {page.note: pictures.note(f"{s}, {S} steps: encoding", done / total)}
+                yield {page.note: render.note(f"{s}, {S} steps: encoding", done / total)}
         z = latents_of(moment, x)
         for moment in decoding(model, z, path, solver):
             done += 1
             if done % 10 == 0:
-                yield {page.note: pictures.note(f"{s}, {S} steps: decoding", done / total)}
+                yield {page.note: render.note(f"{s}, {S} steps: decoding", done / total)}
         latent, back = (z if isinstance(z, Tensor) else z[0])[0].cpu(), moment.x[0].to(x.dtype).cpu()
         error, where = error_of(back, x[0].cpu())
-        lines.append((f"{s}, S = {S}", [x[0].cpu(), pictures.latent(latent), back, where]))
+        lines.append((f"{s}, S = {S}", [x[0].cpu(), render.latent(latent), back, where]))
         numbers.append((s, S, f"{error:.2g}", f"{latent.mean():.3f}", f"{latent.std():.3f}"))
-        heads = ["picture", "latent", "back", "error"]
-        yield {page.rows: pictures.rows(lines, heads), page.numbers: pictures.table(numbers, HEADS)}
+        heads = ["image", "latent", "back", "error"]
+        yield {page.rows: render.rows(lines, heads), page.numbers: render.table(numbers, HEADS)}
     yield {
-        page.note: pictures.note(f"{one.name}: error is white where it is a quarter of the range or more. {HINT}"),
-        page.lines: pictures.recipe(recipe(origin, one.name, steps)) + saving(one),
+        page.note: render.note(f"{one.name}: error is white where it is a quarter of the range or more. {HINT}"),
+        page.lines: render.recipe(recipe(origin, one.name, steps)) + saving(one),
     }  # fmt: skip
 
 
@@ -87,8 +87,8 @@ HINT = "A latent as noise should be has mean 0 and deviation 1."
 
 
 def saving(one) -> str:
-    """The picture as the lines need it."""
-    return f'<p class="links">{pictures.download(pictures.png(one.image), one.name, f"Download {one.name}")}</p>'
+    """The image as the lines need it."""
+    return f'<p class="links">{render.download(render.png(one.image), one.name, f"Download {one.name}")}</p>'
 
 
 def tab(studio: Studio, model: gr.Dropdown, drawn: gr.State, given: gr.State) -> Tray:
@@ -102,11 +102,11 @@ def tab(studio: Studio, model: gr.Dropdown, drawn: gr.State, given: gr.State) ->
                 go = gr.Button("Encode", variant="primary", min_width=90)
                 stop = gr.Button("Stop", min_width=70)
         with gr.Column(scale=3, min_width=300):
-            page.note = html(pictures.note("A picture goes up to its latent and comes back: how much of it?"))
+            page.note = html(render.note("An image goes up to its latent and comes back: how much of it?"))
             with gr.Row(equal_height=False, elem_classes="sheets"):
                 page.rows = html(min_width=280, elem_id="round-trips")
                 page.numbers = html(min_width=280)
-            page.lines = html(js_on_load=pictures.COPY)
+            page.lines = html(js_on_load=render.COPY)
     inputs = [model, drawn, given, tray.chosen, steps]
     work(
         go.click, page.note, lambda *fields: encode(studio, page, *fields), inputs,

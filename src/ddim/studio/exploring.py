@@ -13,7 +13,7 @@ from ddim.diffusion.course import sampling_course
 from ddim.diffusion.exploring import explore
 from ddim.diffusion.sampling import generate
 from ddim.errors import InputError
-from ddim.studio import pictures
+from ddim.studio import render
 from ddim.studio.recipes import Origin, Recipe, arguments
 from ddim.studio.settings import Studio
 from ddim.studio.work import LIVE, html, number, whole, work
@@ -50,15 +50,15 @@ def show(studio: Studio, page, trail: Trail) -> Iterator[dict]:
     for i, moment in enumerate(generate(model, range(SHEET), path, x=z, solver=solver), 1):
         if time.monotonic() - last > LIVE:
             last, x0 = time.monotonic(), moment.prediction.x0.clamp(-1, 1)
-            note = pictures.note(f"step {i} of {len(path) - 1}", i / (len(path) - 1))
-            yield {page.note: note, page.sheet: pictures.sheet(x0, still=True, columns=3)}
+            note = render.note(f"step {i} of {len(path) - 1}", i / (len(path) - 1))
+            yield {page.note: note, page.sheet: render.sheet(x0, still=True, columns=3)}
     images = moment.x.clamp(-1, 1).cpu()
     turn = len(trail.choices)
     text = "Choose the one that you like." if not turn else f"Choice {turn}: the chosen one is first, among neighbours."
     now = Trail(trail.origin, trail.seed, trail.steps, trail.choices, trail.distances, images)
     yield {
-        page.note: pictures.note(text), page.sheet: pictures.sheet(images, columns=3), page.trail: now,
-        page.lines: pictures.recipe(now.recipe()),
+        page.note: render.note(text), page.sheet: render.sheet(images, columns=3), page.trail: now,
+        page.lines: render.recipe(now.recipe()),
     }  # fmt: skip
 
 
@@ -91,8 +91,8 @@ def back(page, before: list) -> Iterator[dict]:
         raise InputError("this is the first sheet")
     trail, before = before[-1], before[:-1]
     yield {
-        page.note: pictures.note("Choose another, or go further back."), page.trail: trail, page.before: before,
-        page.sheet: pictures.sheet(trail.images, columns=3), page.lines: pictures.recipe(trail.recipe()),
+        page.note: render.note("Choose another, or go further back."), page.trail: trail, page.before: before,
+        page.sheet: render.sheet(trail.images, columns=3), page.lines: render.recipe(trail.recipe()),
         page.past: trodden(before, trail.choices[-1] if trail.choices else None),
     }  # fmt: skip
 
@@ -103,7 +103,7 @@ def trodden(before: list, last: int | None) -> str:
         return ""
     ends = [trail.choices[-1] for trail in before[1:]] + [last]
     chosen = [trail.images[k] for trail, k in zip(before, ends, strict=True)]
-    return "<h3>Chosen so far</h3>" + pictures.sheet(chosen, still=True, columns=6)
+    return "<h3>Chosen so far</h3>" + render.sheet(chosen, still=True, columns=6)
 
 
 def tab(studio: Studio, model: gr.Dropdown) -> None:
@@ -119,11 +119,11 @@ def tab(studio: Studio, model: gr.Dropdown) -> None:
                 go = gr.Button("Begin", variant="primary", min_width=90)
                 return_ = gr.Button("Back", min_width=70)
         with gr.Column(scale=3, min_width=300):
-            page.note = html(pictures.note("Choose an image, get its neighbours in the latent space, and go on."))
+            page.note = html(render.note("Choose an image, get its neighbours in the latent space, and go on."))
             with gr.Row(equal_height=False, elem_classes="sheets"):
-                page.sheet = html(js_on_load=pictures.CHOOSE, elem_id="neighbours", min_width=280)
+                page.sheet = html(js_on_load=render.CHOOSE, elem_id="neighbours", min_width=280)
                 page.past = html(elem_id="chosen", min_width=280)
-            page.lines = html(js_on_load=pictures.COPY)
+            page.lines = html(js_on_load=render.COPY)
     outputs = [page.sheet, page.past, page.lines, page.trail, page.before]
     work(go.click, page.note, lambda *fields: beginning(studio, page, *fields), [model, seed, steps], outputs)
     work(page.sheet.select, page.note, choosing(studio, page), [page.trail, page.before, far], outputs)

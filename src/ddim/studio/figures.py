@@ -16,7 +16,7 @@ from ddim.evaluation.fid_grid import evaluate
 from ddim.evaluation.report import facts, name_of
 from ddim.evaluation.step_consistency import distance
 from ddim.plots import sheets
-from ddim.studio import pictures
+from ddim.studio import render
 from ddim.studio.recipes import Origin, Recipe, arguments
 from ddim.studio.settings import Studio
 from ddim.studio.work import followed, html, steps_of, whole, work
@@ -50,7 +50,7 @@ def grid(cells: dict, steps: list[int], etas: list, now: tuple | None) -> str:
         return f"{cells[cell]['fid']:.2f}" if cell in cells else "…" if cell == now else ""
 
     rows = [[name_of(eta), *(text((S, eta)) for S in steps)] for eta in etas]
-    return "<h3>FID</h3>" + pictures.table(rows, ["", *(f"S = {S}" for S in steps)])
+    return "<h3>FID</h3>" + render.table(rows, ["", *(f"S = {S}" for S in steps)])
 
 
 def table(studio: Studio, page, name: str, text: str, chosen: list[str], n: Any) -> Iterator[dict]:
@@ -61,7 +61,7 @@ def table(studio: Studio, page, name: str, text: str, chosen: list[str], n: Any)
         raise InputError("choose at least one η")
     n, reference, cells = whole(n, "the number of images", 2, 50_000), reference_of(studio, model), {}
     out = folder_of(studio, model, name)
-    yield {page.note: pictures.note("Beginning…", 0), page.lines: "", page.facts: ""}
+    yield {page.note: render.note("Beginning…", 0), page.lines: "", page.facts: ""}
     every = [(S, eta) for S in steps for eta in etas]
     for k, (S, eta) in enumerate(every):
         yield {page.table: grid(cells, steps, etas, (S, eta))}
@@ -70,15 +70,15 @@ def table(studio: Studio, page, name: str, text: str, chosen: list[str], n: Any)
             return evaluate(model, out, reference, steps=[S], eta=[eta], n=n, name=name, progress=report)
 
         def show(what: str, part: float, k=k, S=S, eta=eta) -> dict:
-            return {page.note: pictures.note(f"S = {S}, {name_of(eta)}: {what}", (k + part) / len(every))}
+            return {page.note: render.note(f"S = {S}, {name_of(eta)}: {what}", (k + part) / len(every))}
 
         found = yield from followed(measured, show)
         cells[S, eta] = found["cells"][0]
-    words = "".join(f"<li>{pictures.escaped(line)}</li>" for line in facts({**found, "cells": list(cells.values())}))
+    words = "".join(f"<li>{render.escaped(line)}</li>" for line in facts({**found, "cells": list(cells.values())}))
     yield {
         page.table: grid(cells, steps, etas, None), page.facts: f'<ul class="words">{words}</ul>',
-        page.note: pictures.note("Lower is nearer to the real images."),
-        page.lines: pictures.recipe(table_recipe(origin, reference, steps, etas, n)),
+        page.note: render.note("Lower is nearer to the real images."),
+        page.lines: render.recipe(table_recipe(origin, reference, steps, etas, n)),
     }  # fmt: skip
 
 
@@ -97,26 +97,26 @@ def row(studio: Studio, page, name: str, text: str) -> Iterator[dict]:
         raise InputError(f"compare two numbers of steps or more; got {steps[0]} alone")
     courses = {S: course(model, "ddim", S) for S in steps}
     total, done, made = sum(len(path) - 1 for path, _ in courses.values()), 0, {}
-    yield {page.note: pictures.note("Beginning…", 0), page.row_lines: "", page.distances: ""}
+    yield {page.note: render.note("Beginning…", 0), page.row_lines: "", page.distances: ""}
     for S, (path, solver) in courses.items():
         parts = []
         for indices in chunks(ROW, default_batch_size(model)):
             for moment in generate(model, indices, path, solver=solver):
                 done += len(indices) / ROW
                 if round(done) % 10 == 0:
-                    yield {page.note: pictures.note(f"S = {S}", done / total)}
+                    yield {page.note: render.note(f"S = {S}", done / total)}
             parts.append(moment.x.clamp(-1, 1).float().cpu())
         made[S] = torch.cat(parts)
-        yield {page.rows: pictures.rows([(f"S = {S}", images) for S, images in made.items()])}
+        yield {page.rows: render.rows([(f"S = {S}", images) for S, images in made.items()])}
     longest = made[steps[-1]]
     rows = [(S, f"{distance(made[S], longest):.4f}") for S in steps[:-1]]
     rows.append(("unrelated images", f"{distance(longest, longest.roll(1, 0)):.4f}"))
-    figure = pictures.png(sheets.rows([made[S] for S in steps], [f"S = {S}" for S in steps]))
-    link = f'<p class="links">{pictures.download(figure, "consistency.png", "Download the figure")}</p>'
+    figure = render.png(sheets.rows([made[S] for S in steps], [f"S = {S}" for S in steps]))
+    link = f'<p class="links">{render.download(figure, "consistency.png", "Download the figure")}</p>'
     yield {
-        page.note: pictures.note("Each column starts from the same noise."),
-        page.distances: pictures.table(rows, ["S", f"distance to S = {steps[-1]}"]) + link,
-        page.row_lines: pictures.recipe(row_recipe(origin, steps)),
+        page.note: render.note("Each column starts from the same noise."),
+        page.distances: render.table(rows, ["S", f"distance to S = {steps[-1]}"]) + link,
+        page.row_lines: render.recipe(row_recipe(origin, steps)),
     }  # fmt: skip
 
 
@@ -131,11 +131,11 @@ def tab(studio: Studio, model: gr.Dropdown) -> None:
                 draw = gr.Button("Draw", variant="primary", min_width=90)
                 end = gr.Button("Stop", min_width=70)
         with gr.Column(scale=3, min_width=300):
-            note = html(pictures.note("The paper's figure 5: with η = 0, the noise decides the image."))
+            note = html(render.note("The paper's figure 5: with η = 0, the noise decides the image."))
             with gr.Row(equal_height=False, elem_classes="sheets"):
                 page.rows = html(elem_id="consistency", min_width=280)
                 page.distances = html(min_width=200)
-            page.row_lines = html(js_on_load=pictures.COPY)
+            page.row_lines = html(js_on_load=render.COPY)
     page_of_row = SimpleNamespace(**vars(page), note=note)
     work(
         draw.click, note, lambda *fields: row(studio, page_of_row, *fields), [model, text],
@@ -151,10 +151,10 @@ def tab(studio: Studio, model: gr.Dropdown) -> None:
                 go = gr.Button("Measure", variant="primary", min_width=90)
                 stop = gr.Button("Stop", min_width=70)
         with gr.Column(scale=3, min_width=300):
-            page.note = html(pictures.note("Cells fill in as they are measured; what was stopped goes on from there."))
+            page.note = html(render.note("Cells fill in as they are measured; what was stopped goes on from there."))
             page.table = html(elem_id="fid")
             page.facts = html()
-            page.lines = html(js_on_load=pictures.COPY)
+            page.lines = html(js_on_load=render.COPY)
     work(
         go.click, page.note, lambda *fields: table(studio, page, *fields), [model, steps, etas, n],
         [page.table, page.facts, page.lines], stop,

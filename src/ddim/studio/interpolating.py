@@ -1,4 +1,4 @@
-"""The tab that goes between pictures through the latent space."""
+"""The tab that goes between images through the latent space."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from ddim.errors import InputError
 from ddim.jobs.latent_figures import of_seeds, sheet_between, sphere_walks, stills_between
 from ddim.jobs.latent_jobs import data_course
 from ddim.plots.animations import animated
-from ddim.studio import pictures
+from ddim.studio import render
 from ddim.studio.recipes import Origin, Recipe, arguments
 from ddim.studio.settings import Studio
 from ddim.studio.tray import Given, Tray
@@ -53,16 +53,16 @@ def interpolate(studio: Studio, page, name: str, drawn, given, chosen, frames, s
     """Go the way, and show how it comes out of noise."""
     ends = Tray.of(drawn, given, chosen)
     if len(ends) not in (2, 4):
-        raise InputError(f"choose two or four pictures; {len(ends)} are chosen")
+        raise InputError(f"choose two or four images; {len(ends)} are chosen")
     frames = whole(frames, "the number of frames", 2, 32)
     origin, model = studio.origin(name, exact=True), studio.model(name, exact=True)
     steps, real = whole(steps, "the number of steps", 1, model.T), not sampled(ends)
     path, solver = data_course(model, "exact" if real else "ddim", steps, "quadratic" if real else "linear")
-    yield {page.note: pictures.note("Beginning…", 0), page.lines: "", page.still: "", page.path: None}
+    yield {page.note: render.note("Beginning…", 0), page.lines: "", page.still: "", page.path: None}
     images = torch.cat([one.batch for one in ends]).to(model.device) if real else None
     if real:
         for i, moment in enumerate(encoding(model, images, path, solver), 1):
-            yield {page.note: pictures.note(f"encoding, step {i} of {steps}", i / steps / 2)}
+            yield {page.note: render.note(f"encoding, step {i} of {steps}", i / steps / 2)}
         z: Any = latents_of(moment, images)
     else:
         z = of_seeds(model, [one.seed for one in ends], [one.number for one in ends]).to(model.device)
@@ -70,31 +70,31 @@ def interpolate(studio: Studio, page, name: str, drawn, given, chosen, frames, s
     for b, walk in enumerate(walks):
         for i, moment in enumerate(walk, 1):
             done = (b + i / steps) / len(walks)
-            said = pictures.note(f"decoding, step {i} of {steps}", (0.5 + done / 2) if real else done)
+            said = render.note(f"decoding, step {i} of {steps}", (0.5 + done / 2) if real else done)
             yield {page.note: said} | ({page.sheet: live(moment, frames)} if i % max(1, steps // 20) == 0 else {})
         made.append(moment.x.float().cpu())
     rows = list(torch.cat(made).split(frames))  # each (F, C, H, W)
     shown = images.cpu() if real else None
-    lines = pictures.recipe(recipe(origin, ends, frames, steps))
+    lines = render.recipe(recipe(origin, ends, frames, steps))
     yield finished(page, model, rows, shown) | {page.lines: lines}
 
 
 def live(moment: Moment, frames: int) -> str:
     x0 = moment.prediction.x0.clamp(-1, 1)
-    return pictures.sheet(x0[: frames * frames], still=True, columns=frames)
+    return render.sheet(x0[: frames * frames], still=True, columns=frames)
 
 
 def finished(page, model, rows: list[Tensor], ends: Tensor | None) -> dict:
     """The sheet, the animation, and the sliders."""
-    sheet = pictures.png(sheet_between(model, rows, [], ends))
+    sheet = render.png(sheet_between(model, rows, [], ends))
     moving = animated(stills_between(model, rows, []), "gif", back=True)
-    links = [pictures.download(sheet, "interpolate.png", "Download the sheet")]
-    links.append(pictures.download(moving, "interpolate.gif", "Download the animation", "image/gif"))
-    shown = f'<img class="whole" src="{pictures.url(sheet)}" alt="the way between the pictures">'
+    links = [render.download(sheet, "interpolate.png", "Download the sheet")]
+    links.append(render.download(moving, "interpolate.gif", "Download the animation", "image/gif"))
+    shown = f'<img class="whole" src="{render.url(sheet)}" alt="the way between the images">'
     shown += f'<p class="links">{" ".join(links)}</p>'
     across, down = len(rows[0]) - 1, len(rows) - 1
     return {
-        page.note: pictures.note("Move the slider, or download the animation."), page.sheet: shown,
+        page.note: render.note("Move the slider, or download the animation."), page.sheet: shown,
         page.path: Path(torch.stack(rows)), page.still: still(Path(torch.stack(rows)), 0, 0),
         page.across: gr.update(maximum=across, value=0, visible=True),
         page.down: gr.update(maximum=max(down, 1), value=0, visible=down > 0),
@@ -108,7 +108,7 @@ def still(path: Path | None, across: float, down: float) -> str:
     rows, frames = path.images.shape[:2]
     i, k = min(int(down), rows - 1), min(int(across), frames - 1)
     where = f"{k} of {frames - 1}" + (f", {i} of {rows - 1}" if rows > 1 else "")
-    return pictures.figure(path.images[i, k], where)
+    return render.figure(path.images[i, k], where)
 
 
 def tab(studio: Studio, model: gr.Dropdown, drawn: gr.State, given: gr.State) -> Tray:
@@ -124,14 +124,14 @@ def tab(studio: Studio, model: gr.Dropdown, drawn: gr.State, given: gr.State) ->
                 go = gr.Button("Interpolate", variant="primary", min_width=90)
                 stop = gr.Button("Stop", min_width=70)
         with gr.Column(scale=3, min_width=300):
-            page.note = html(pictures.note("Sample first, or upload pictures; choose two for a row, four for a sheet."))
+            page.note = html(render.note("Sample first, or upload images; choose two for a row, four for a sheet."))
             with gr.Row(equal_height=False, elem_classes="sheets"):
                 page.sheet = html(min_width=280, elem_id="way")
                 with gr.Column(min_width=200):
                     page.still = html(elem_id="still")
                     page.across = gr.Slider(0, 10, 0, step=1, label="Across", visible=False)
                     page.down = gr.Slider(0, 10, 0, step=1, label="Down", visible=False)
-            page.lines = html(js_on_load=pictures.COPY)
+            page.lines = html(js_on_load=render.COPY)
     outputs = [page.sheet, page.still, page.across, page.down, page.path, page.lines]
     inputs = [model, drawn, given, tray.chosen, frames, steps]
     work(go.click, page.note, lambda *fields: interpolate(studio, page, *fields), inputs, outputs, stop)

@@ -3,7 +3,7 @@
 import gradio as gr
 
 from ddim.errors import InputError
-from ddim.studio import editing, encoding, exploring, figures, interpolating, pictures, sampling, training, ways
+from ddim.studio import editing, encoding, exploring, figures, interpolating, render, sampling, training, ways
 from ddim.studio.settings import Studio
 from ddim.studio.tray import Tray
 from ddim.studio.work import html, listen
@@ -34,7 +34,7 @@ def changes(studio: Studio, name: str, known: gr.HTML, fields: list, trays: dict
     try:
         model = studio.model(name)
     except InputError as error:
-        return {known: pictures.alert(str(error))}
+        return {known: render.alert(str(error))}
     found, classes = {known: about(studio, name)} | ways.changed(fields, model), ways.classes_for(model)
     for k, field in enumerate(trays["Edit"].classes):
         found[field] = gr.update(choices=classes, value=classes[-k])

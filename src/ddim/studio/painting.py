@@ -1,4 +1,4 @@
-"""A picture on which a mask is painted, with the pointer or the keys, in the picture's own pixels."""
+"""An image on which a mask is painted, with the pointer or the keys, in the image's own pixels."""
 
 from html import escape
 
@@ -6,32 +6,32 @@ import torch
 from torch import Tensor
 
 from ddim.errors import InputError
-from ddim.studio import pictures
+from ddim.studio import render
 
 LABEL = "Paint what is to be made anew: with the pointer, or with the arrow keys and the space bar"
 
 
 def easel(image: Tensor) -> str:
-    """The picture (C, H, W) with a sheet to paint on above it."""
+    """The image (C, H, W) with a sheet to paint on above it."""
     height, width = image.shape[-2:]
     size = f'width="{width}" height="{height}" data-brush="{max(1, round(max(height, width) / 12))}"'
     canvas = f'<canvas {size} tabindex="0" role="img" aria-label="{escape(LABEL)}"></canvas>'
-    return f'<div class="easel">{pictures.picture(image, "the picture")}{canvas}</div>'
+    return f'<div class="easel">{render.img(image, "the image")}{canvas}</div>'
 
 
 def mask_of(text: str, shape: tuple[int, int, int]) -> Tensor:
     """A mask (H, W) of bool from the page's zeros and ones. Raises InputError where nothing is painted."""
     _, height, width = shape
     if not text or "1" not in text:
-        raise InputError("paint on the picture what is to be made anew")
+        raise InputError("paint on the image what is to be made anew")
     if len(text) != height * width or set(text) - {"0", "1"}:
-        raise InputError("the mask is of another picture: paint it again")
+        raise InputError("the mask is of another image: paint it again")
     return torch.tensor([bit == "1" for bit in text]).view(height, width)
 
 
 def file_of(mask: Tensor) -> bytes:
     """The mask as the file that `ddim inpaint --mask` takes: white is made anew."""
-    return pictures.png((mask[None] * 255).to(torch.uint8))
+    return render.png((mask[None] * 255).to(torch.uint8))
 
 
 # Draws on the canvas in the page; tells the mask, row by row, when a stroke has ended.
@@ -57,7 +57,7 @@ function at(canvas, event) {
   return [Math.floor((event.clientX - box.left) / box.width * canvas.width),
           Math.floor((event.clientY - box.top) / box.height * canvas.height)];
 }
-const tell = canvas => trigger('paint', {mask: state(canvas).mask.join('')});
+const tell = canvas => trigger('paint', {mask: state(canvas).mask.join(''), at: performance.now()});
 element.addEventListener('pointerdown', event => {
   const canvas = of(event);
   if (!canvas) return;

@@ -15,7 +15,7 @@ from ddim.errors import InputError
 from ddim.evaluation.metrics import neighbours
 from ddim.images.pixels import to_uint8
 from ddim.jobs.cost import seconds_of_ddpm
-from ddim.studio import comparing, pictures
+from ddim.studio import comparing, render
 from ddim.studio.settings import Studio
 from ddim.studio.ways import Drawn, Way, fields
 from ddim.studio.work import LIVE, html, view, whole, work
@@ -29,7 +29,7 @@ def shown(x: Tensor, prediction, t, T: int) -> tuple[str, str]:
     part = f", the first {SHOWN}" if len(x) > SHOWN else ""
     left = f"<h3>x<sub>t</sub> <small>t = {t:g} of {T}{part}</small></h3>"
     right = "<h3>x̂<sub>0</sub> <small>what the network expects</small></h3>"
-    now, expected = (pictures.sheet(images[:SHOWN].clamp(-1, 1), still=True) for images in (x, prediction.x0.cpu()))
+    now, expected = (render.sheet(images[:SHOWN].clamp(-1, 1), still=True) for images in (x, prediction.x0.cpu()))
     return left + now, right + expected
 
 
@@ -40,7 +40,7 @@ def sample(studio: Studio, page, name: str, *fields: Any) -> Iterator[dict]:
     path, solver, *_ = way.course(model)
     S, seconds, last, made = len(path) - 1, 0.0, 0.0, []
     twice = 2 if way.label is not None and way.guidance not in (0, 1) else 1
-    yield {page.note: pictures.note("Beginning…", 0), page.lines: ""}
+    yield {page.note: render.note("Beginning…", 0), page.lines: ""}
     for indices, walk in way.walks(model, path, solver):
         for i in range(1, S + 1):
             begun = time.perf_counter()
@@ -52,23 +52,23 @@ def sample(studio: Studio, page, name: str, *fields: Any) -> Iterator[dict]:
                 left, right = shown(x, moment.prediction, path[i], model.T)
                 done = (indices.start + len(indices) * i / S) / way.n
                 text = f"step {i} of {S} · {seconds:.2f} s"
-                yield {page.note: pictures.note(text, done), page.left: left, page.right: right}
+                yield {page.note: render.note(text, done), page.left: left, page.right: right}
         made.append(x.clamp(-1, 1))
     calls = solver.evaluations(path)
     cost = f"{way.n} images, {S} steps" + (f", {calls * twice} evaluations" if calls else "") + f": {seconds:.2f} s"
     drawn = Drawn(origin, way, torch.cat(made))
     yield {
-        page.note: pictures.note(f"{cost} · measuring DDPM…"), page.left: chooser(drawn), page.right: CHOOSE_ONE,
-        page.lines: pictures.recipe(drawn.recipe()), page.drawn: drawn,
+        page.note: render.note(f"{cost} · measuring DDPM…"), page.left: chooser(drawn), page.right: CHOOSE_ONE,
+        page.lines: render.recipe(drawn.recipe()), page.drawn: drawn,
     }  # fmt: skip
-    yield {page.note: pictures.note(f"{cost}. {beside_ddpm(studio, name, way, seconds)}")}
+    yield {page.note: render.note(f"{cost}. {beside_ddpm(studio, name, way, seconds)}")}
 
 
 CHOOSE_ONE = '<p class="hint">Choose an image: here are its latent, and what it is nearest to.</p>'
 
 
 def chooser(drawn: Drawn, chosen: int | None = None) -> str:
-    return "<h3>Images</h3>" + pictures.sheet(drawn.images, () if chosen is None else (chosen,))
+    return "<h3>Images</h3>" + render.sheet(drawn.images, () if chosen is None else (chosen,))
 
 
 def beside_ddpm(studio: Studio, name: str, way: Way, seconds: float) -> str:
@@ -99,11 +99,11 @@ def details(studio: Studio, page, drawn: Drawn, index: Any) -> Iterator[dict]:
     k = whole(index, "the number of the image", 0, len(drawn.images) - 1)
     image, way = drawn.images[k], drawn.way
     z = normal(way.seed, [k], image.shape)[0]
-    parts = [f"<h3>Image {k} of seed {way.seed}</h3>", '<div class="pair">', pictures.figure(image, "the image")]
-    parts += [pictures.figure(pictures.latent(z), "its latent x<sub>T</sub>: the noise it came from"), "</div>"]
-    parts.append(pictures.download(pictures.png(image), f"{k:05d}.png", "Download the image"))
+    parts = [f"<h3>Image {k} of seed {way.seed}</h3>", '<div class="pair">', render.figure(image, "the image")]
+    parts += [render.figure(render.latent(z), "its latent x<sub>T</sub>: the noise it came from"), "</div>"]
+    parts.append(render.download(render.png(image), f"{k:05d}.png", "Download the image"))
     yield {
-        page.left: chooser(drawn, k), page.right: "".join(parts), page.lines: pictures.recipe(drawn.recipe(k)),
+        page.left: chooser(drawn, k), page.right: "".join(parts), page.lines: render.recipe(drawn.recipe(k)),
     }  # fmt: skip
     try:
         real = studio.known(studio.model(drawn.origin.name))
@@ -113,7 +113,7 @@ def details(studio: Studio, page, drawn: Drawn, index: Any) -> Iterator[dict]:
         if isinstance(real, Tensor):
             index, distance = neighbours(to_uint8(image[None]), real, NEAREST)
             text = f"nearest training images, at {distance[0, 0]:.1f} to {distance[0, -1]:.1f} grey levels (rms)"
-            found = f"<h4>{text}</h4>" + pictures.sheet(real[index[0]], still=True, columns=NEAREST)
+            found = f"<h4>{text}</h4>" + render.sheet(real[index[0]], still=True, columns=NEAREST)
         else:
             found = '<p class="hint">The training images are too many to be searched here.</p>'
     yield {page.right: "".join([*parts, found])}
@@ -129,11 +129,11 @@ def tab(studio: Studio, model: gr.Dropdown, drawn: gr.State) -> SimpleNamespace:
                 go = gr.Button("Sample", variant="primary", min_width=90)
                 stop = gr.Button("Stop", min_width=70)
         with gr.Column(scale=3, min_width=300):
-            page.note = html(pictures.note(BEGIN))
+            page.note = html(render.note(BEGIN))
             with gr.Row(equal_height=False, elem_classes="sheets"):
-                page.left = html(js_on_load=pictures.CHOOSE, elem_id="images", min_width=280)
+                page.left = html(js_on_load=render.CHOOSE, elem_id="images", min_width=280)
                 page.right = html(elem_id="beside", min_width=280)
-            page.lines = html(js_on_load=pictures.COPY, elem_id="sample-lines")
+            page.lines = html(js_on_load=render.COPY, elem_id="sample-lines")
             comparing.part(studio, model, page.fields)
     outputs = [page.left, page.right, page.lines, drawn]
     work(go.click, page.note, lambda *given: sample(studio, page, *given), [model, *page.fields], outputs, stop)

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from ddim.errors import InputError, choose
-from ddim.studio import curves, pictures
+from ddim.studio import curves, render
 from ddim.studio.recipes import Recipe, literal, quoted
 from ddim.studio.settings import Studio
 from ddim.studio.work import html, view
@@ -33,11 +33,11 @@ def runs(studio: Studio) -> list[str]:
 def shown(run: Record) -> dict[str, str]:
     """The parts of a run in the page."""
     chosen = run.sheets if len(run.sheets) <= SHEETS else [run.sheets[0], *run.sheets[1 - SHEETS :]]
-    figures = [pictures.figure(path.read_bytes(), f"step {step:,}", "grown") for step, path in reversed(chosen)]
+    figures = [render.figure(path.read_bytes(), f"step {step:,}", "grown") for step, path in reversed(chosen)]
     about = "training" if run.running else "not running"
-    words = "".join(f"<li>{pictures.escaped(line)}</li>" for line in run.words)
+    words = "".join(f"<li>{render.escaped(line)}</li>" for line in run.words)
     return {
-        "state": f'<h3>{pictures.escaped(run.out.name)} <small>{about}</small></h3><ul class="words">{words}</ul>',
+        "state": f'<h3>{render.escaped(run.out.name)} <small>{about}</small></h3><ul class="words">{words}</ul>',
         "curve": curves.losses(run.losses, run.held_out),
         "sheets": f'<div class="grown">{"".join(figures)}</div>' if figures else "",
     }
@@ -57,7 +57,7 @@ def look(studio: Studio, page, name: str | None, seen: str) -> dict:
     """Look at a run again; what has not changed is not sent again."""
     names = runs(studio)
     if not names:
-        return {page.note: pictures.note("No run yet: start one here, or by ddim train.")}
+        return {page.note: render.note("No run yet: start one here, or by ddim train.")}
     name = name if name in names else names[0]
     run = record(name)
     now = f"{name} {len(run.lines)} {len(run.sheets)} {run.running} {len(names)}"
@@ -65,7 +65,7 @@ def look(studio: Studio, page, name: str | None, seen: str) -> dict:
         return {page.seen: now}
     parts = {getattr(page, part): text for part, text in shown(run).items()}
     choices, models = gr.update(choices=names, value=name), gr.update(choices=studio.names())
-    lines = pictures.recipe(recipe(run), "How it was begun")
+    lines = render.recipe(recipe(run), "How it was begun")
     return {page.seen: now, page.run: choices, page.model: models, page.lines: lines, **parts}
 
 
@@ -89,7 +89,7 @@ def start(studio: Studio, page, data: str, time: str, name: str) -> Iterator[dic
     with open(studio.runs / f"{name}.txt", "w", encoding="utf-8") as said:
         command = [sys.executable, "-m", "ddim", *words]
         studio.trainings[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
-    yield {page.note: pictures.note(f"{name} has begun; it is shown here in some seconds."), page.run: str(out)}
+    yield {page.note: render.note(f"{name} has begun; it is shown here in some seconds."), page.run: str(out)}
 
 
 def stop(studio: Studio, page) -> Iterator[dict]:
@@ -99,7 +99,7 @@ def stop(studio: Studio, page) -> Iterator[dict]:
         raise InputError("no training that was started here is running")
     for process in going.values():
         process.send_signal(signal.SIGTERM)
-    yield {page.note: pictures.note(f"{', '.join(going)}: stopping; what it has trained is saved.")}
+    yield {page.note: render.note(f"{', '.join(going)}: stopping; what it has trained is saved.")}
 
 
 def failed(studio: Studio) -> str:
@@ -133,20 +133,20 @@ def tab(studio: Studio, model: gr.Dropdown) -> SimpleNamespace:
                     go = gr.Button("Train", variant="primary", min_width=90)
                     end = gr.Button("Stop", min_width=70)
         with gr.Column(scale=3, min_width=300):
-            page.note = html(pictures.note("A run is looked at every two seconds, whichever process trains it."))
+            page.note = html(render.note("A run is looked at every two seconds, whichever process trains it."))
             page.state = html(elem_id="state")
             with gr.Row(equal_height=False, elem_classes="sheets"):
                 page.curve = html(elem_id="curve", min_width=280)
                 page.sheets = html(elem_id="grown", min_width=280)
-            page.lines = html(js_on_load=pictures.COPY)
+            page.lines = html(js_on_load=render.COPY)
     outputs = [page.note, page.run, page.model, page.state, page.curve, page.sheets, page.lines, page.seen]
 
     def again(chosen: str | None, seen: str) -> Any:
         try:
             found = look(studio, page, chosen, seen)
         except (InputError, OSError) as error:  # a run that is being written, or was taken away
-            return {page.note: pictures.alert(str(error))}
-        return found | ({page.note: pictures.alert(words)} if (words := failed(studio)) else {})
+            return {page.note: render.alert(str(error))}
+        return found | ({page.note: render.alert(words)} if (words := failed(studio)) else {})
 
     how = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     page.timer.tick(again, [page.run, page.seen], outputs, **how)

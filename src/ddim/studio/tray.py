@@ -1,4 +1,4 @@
-"""The pictures that a tab works on: those sampled last, uploaded ones, and some from the data, to choose from."""
+"""The images that a tab works on: those sampled last, uploaded ones, and some from the data, to choose from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,17 +12,17 @@ from ddim.diffusion.model import Model
 from ddim.errors import InputError
 from ddim.images.pixels import to_float, to_uint8
 from ddim.images.selection import Selection
-from ddim.studio import pictures
+from ddim.studio import render
 from ddim.studio.settings import Studio
 from ddim.studio.ways import Drawn
 from ddim.studio.work import html, view, whole
 
-KEPT = 32  # pictures besides the sampled ones
+KEPT = 32  # images besides the sampled ones
 
 
 @dataclass(frozen=True)
 class Given:
-    """A picture as the model sees it, and what the lines to copy call it."""
+    """An image as the model sees it, and what the lines to copy call it."""
 
     name: str  # of its file
     image: Tensor = field(repr=False)  # (C, H, W) uint8
@@ -61,13 +61,13 @@ def from_data(studio: Studio, model: Model, number: Any) -> Given:
 
 
 class Tray:
-    """The components of a tray in a tab. most: how many pictures can be chosen of it."""
+    """The components of a tray in a tab. most: how many images can be chosen of it."""
 
     def __init__(self, studio: Studio, model: gr.Dropdown, drawn: gr.State, given: gr.State, most: int = 1):
         self.studio, self.most, self.drawn, self.given = studio, most, drawn, given
         self.chosen = gr.State([])
-        self.note = html(pictures.note(self.hint()))
-        self.sheet = html("", js_on_load=pictures.CHOOSE, elem_classes="tray")
+        self.note = html(render.note(self.hint()))
+        self.sheet = html("", js_on_load=render.CHOOSE, elem_classes="tray")
         with gr.Row(elem_classes="fields"):
             upload = gr.UploadButton("Upload…", file_count="multiple", file_types=["image"], min_width=90)
             number = gr.Number(0, show_label=False, label="number in the data", precision=0, minimum=0, min_width=60)
@@ -79,15 +79,15 @@ class Tray:
         view(self.sheet.select, self.note, self.toggling(), state, self.shown, ordered=True)
 
     def opened_by(self, tab: gr.Tab) -> None:
-        """Look at the pictures again when the tab is opened."""
+        """Look at the images again when the tab is opened."""
         view(tab.select, self.note, self.refresh, [self.drawn, self.given, self.chosen], self.shown, ordered=True)
 
     def hint(self) -> str:
-        return "Choose two or four pictures." if self.most > 1 else "Choose a picture."
+        return "Choose two or four images." if self.most > 1 else "Choose an image."
 
     def html(self, drawn: Drawn | None, given: Sequence[Given], chosen: Sequence[int]) -> str:
         every = [*given_of(drawn), *given]
-        return pictures.sheet([one.image for one in every], chosen, columns=8 if len(every) > 4 else 4) if every else ""
+        return render.sheet([one.image for one in every], chosen, columns=8 if len(every) > 4 else 4) if every else ""
 
     def refresh(self, drawn: Drawn | None, given: list[Given], chosen: list[int]):
         """When the tab is opened: other tabs may have sampled or uploaded."""
@@ -102,19 +102,19 @@ class Tray:
         yield from self.add([from_data(self.studio, self.studio.model(name), number)], drawn, given, chosen)
 
     def add(self, new: list[Given], drawn, given, chosen):
-        """Add pictures to the tray, and choose them where there is room."""
+        """Add images to the tray, and choose them where there is room."""
         if len(given) + len(new) > KEPT:
-            raise InputError(f"a tray holds {KEPT} pictures: reload the page for an empty one")
+            raise InputError(f"a tray holds {KEPT} images: reload the page for an empty one")
         first, given = len(given_of(drawn)) + len(given), [*given, *new]
         added = [*range(first, first + len(new))]
         chosen = added[-1:] if self.most == 1 else [*chosen, *added][: self.most]
         yield self.now(drawn, given, chosen)
 
     def toggling(self):
-        """The handler of a click on a picture."""
+        """The handler of a click on an image."""
 
         def toggle(name: str, drawn, given, chosen, event: gr.EventData):
-            k = whole(event.index, "a picture", 0, len(given_of(drawn)) + len(given) - 1)
+            k = whole(event.index, "an image", 0, len(given_of(drawn)) + len(given) - 1)
             if self.most == 1:
                 chosen = [k]
             else:
@@ -124,12 +124,12 @@ class Tray:
         return toggle
 
     def now(self, drawn, given, chosen) -> dict:
-        text = self.hint() if self.most == 1 or len(chosen) not in (2, 4) else f"{len(chosen)} pictures chosen."
+        text = self.hint() if self.most == 1 or len(chosen) not in (2, 4) else f"{len(chosen)} images chosen."
         html = self.html(drawn, given, chosen)
-        return {self.note: pictures.note(text), self.sheet: html, self.given: given, self.chosen: chosen}
+        return {self.note: render.note(text), self.sheet: html, self.given: given, self.chosen: chosen}
 
     @staticmethod
     def of(drawn, given: list[Given], chosen: list[int]) -> list[Given]:
-        """The chosen pictures, in the order in which they were chosen."""
+        """The chosen images, in the order in which they were chosen."""
         every = [*given_of(drawn), *given]
         return [every[k] for k in chosen if k < len(every)]

@@ -10,10 +10,10 @@ import gradio as gr
 import torch
 
 from ddim.errors import InputError
-from ddim.studio import pictures
+from ddim.studio import render
 from ddim.system.machine import out_of_memory
 
-LIVE = 0.15  # seconds between pictures of a walk that goes on
+LIVE = 0.15  # seconds between images of a walk that goes on
 MOST = 64  # images at a time
 
 
@@ -30,11 +30,11 @@ def guarded(note: gr.HTML, handler: Callable[..., Iterator[dict]]) -> Callable[.
         try:
             yield from torch.no_grad()(handler)(*args)
         except InputError as error:
-            yield {note: pictures.alert(str(error))}
+            yield {note: render.alert(str(error))}
         except Exception as error:
             if not out_of_memory(error):
                 raise
-            yield {note: pictures.alert("not enough memory: take fewer images, or a smaller model")}
+            yield {note: render.alert("not enough memory: take fewer images, or a smaller model")}
 
     return run
 
@@ -48,7 +48,7 @@ def work(event: Callable, note: gr.HTML, handler: Callable, inputs: list, output
     if stop:
         stop.click(None, cancels=[run])
         run.failure(  # the end of a cancelled run: from here on, the next click counts
-            lambda: pictures.note("Stopped."), None, note, show_progress="hidden", concurrency_limit=None,
+            lambda: render.note("Stopped."), None, note, show_progress="hidden", concurrency_limit=None,
             api_visibility="private",
         )  # fmt: skip
     return run

@@ -1,4 +1,4 @@
-"""Tables and pictures as HTML, for the notebooks in which objects show themselves."""
+"""Tables and images as HTML, for the notebooks in which objects show themselves."""
 
 import base64
 import html
@@ -13,7 +13,7 @@ def table(rows: Iterable[Sequence[object]], heads: Sequence[object] = (), captio
     return f"<table>{''.join([*lines, *(_row('td', row) for row in rows)])}</table>"
 
 
-def picture(path: str | Path) -> str:
+def image(path: str | Path) -> str:
     """A PNG file within the page; nothing where it has gone."""
     try:
         data = base64.b64encode(Path(path).read_bytes()).decode()

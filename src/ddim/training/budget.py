@@ -1,4 +1,4 @@
-"""What to train in a given time: a pure function of the machine's speeds, the pictures and the time.
+"""What to train in a given time: a pure function of the machine's speeds, the images and the time.
 
 The rules come from measurements on 2 CPU cores with CIFAR-10 (docs/training.md has them); beyond an hour of such a
 machine they are extrapolated. Nothing here imports torch, measures, or asks a clock.
@@ -18,7 +18,7 @@ IMAGES_A_PARAMETER = 1 / 20  # what a network has to see at least, at 32×32, fo
 
 
 @dataclass(frozen=True)
-class Pictures:
+class DataFacts:
     """What there is to train on: how many, the median of their shorter sides, whether all are grey."""
 
     n: int
@@ -28,7 +28,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Rung:
-    """A network to choose: for pictures of `size`, in patches that make a grid of `grid` positions a side."""
+    """A network to choose: for images of `size`, in patches that make a grid of `grid` positions a side."""
 
     size: int
     grid: int
@@ -60,18 +60,18 @@ class Speed:
 
 
 def largest(side: int) -> int:
-    """The size at which pictures are trained whose shorter side is about `side`: little is to be enlarged."""
+    """The size at which images are trained whose shorter side is about `side`: little is to be enlarged."""
     return max(size for size in SIZES if size <= max(1.15 * side, SIZES[0]))
 
 
-def ladder(pictures: Pictures, size: int | None = None) -> list[Rung]:
-    """The networks for some pictures, each to be preferred to those before it where the time allows it.
+def ladder(data: DataFacts, size: int | None = None) -> list[Rung]:
+    """The networks for some images, each to be preferred to those before it where the time allows it.
 
-    size: the only one that comes into question. Small pictures without patches come first, at a width of 32: in minutes
+    size: the only one that comes into question. Small images without patches come first, at a width of 32: in minutes
     these are learned where larger ones, in patches at the same cost, are not. Then larger ones at a width of 64, then
     wider networks for the largest; and at last those without patches.
     """
-    top = size or largest(pictures.side)
+    top = size or largest(data.side)
     grids = {8: 8, 16: 16, 32: 16, 64: 32, 128: 64, 256: 64}
     sizes = [size] if size else [s for s in SIZES if s <= top and (s >= 16 or s == top)]
     rungs = []
@@ -110,7 +110,7 @@ def rate(ch: int, batch: int, steps: float) -> float:
     return max(2e-4, RATE * math.sqrt(32 / ch * min(1, batch / 16) * min(1, 10_000 / steps)))
 
 
-def course(speed: Speed, pictures: Pictures, seconds: float, ch: int, batch: int | None, shares: int) -> dict[str, Any]:
+def course(speed: Speed, data: DataFacts, seconds: float, ch: int, batch: int | None, shares: int) -> dict[str, Any]:
     """The settings of a training in `seconds`, for a network that is `ch` wide: batch, learning rate, averaging, what
     is written and when.
 
@@ -129,7 +129,7 @@ def course(speed: Speed, pictures: Pictures, seconds: float, ch: int, batch: int
         "decay": True,
         "held_out": 0.05,
         "ema": float(f"{1 - 1 / min(max(20, steps / 30), 10_000):.5f}"),
-        "dropout": 0.1 if images > 100 * pictures.n else 0.0,
+        "dropout": 0.1 if images > 100 * data.n else 0.0,
         "steps": 10**9,  # the time ends it
         "log_every": max(1, round(steps / 400)),
         "save_every": 10**9,
@@ -142,7 +142,7 @@ def course(speed: Speed, pictures: Pictures, seconds: float, ch: int, batch: int
 def plan(
     rung: Rung,
     speed: Speed,
-    pictures: Pictures,
+    data: DataFacts,
     seconds: float,
     settings: Settings,
     said: frozenset[str] = frozenset(),
@@ -153,14 +153,14 @@ def plan(
     seconds: what is left of the time for steps.
     """
     batch = settings.optimiser.batch_size if "batch_size" in said else None
-    found = rung.network | course(speed, pictures, seconds, rung.ch, batch, shares)
-    found |= {"channels": 1 if pictures.grey else 3, "flip": not pictures.grey}
+    found = rung.network | course(speed, data, seconds, rung.ch, batch, shares)
+    found |= {"channels": 1 if data.grey else 3, "flip": not data.grey}
     return settings.changed(**{name: value for name, value in found.items() if name not in said})
 
 
 def plan_fixed(
     speed: Speed,
-    pictures: Pictures,
+    data: DataFacts,
     seconds: float,
     settings: Settings,
     said: frozenset[str] = frozenset(),
@@ -171,6 +171,6 @@ def plan_fixed(
     dropout of the settings stay too."""
     o, n = settings.optimiser, settings.network
     batch = o.batch_size if tuned or "batch_size" in said else None
-    found = course(speed, pictures, seconds, n.ch, batch, shares)
+    found = course(speed, data, seconds, n.ch, batch, shares)
     found |= {"ema": min(o.ema, found["ema"])} | ({"lr": o.lr, "dropout": n.dropout} if tuned else {})
     return settings.changed(**{name: value for name, value in found.items() if name not in said})

@@ -1,4 +1,4 @@
-"""A training in a given time, planned: the pictures are looked at, the machine is measured, and the choice is said."""
+"""A training in a given time, planned: the images are looked at, the machine is measured, and the choice is said."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -10,7 +10,7 @@ from ddim.errors import InputError
 from ddim.images.image_set import ImageSet, quiet
 from ddim.system.messages import say, warn
 from ddim.training import budget
-from ddim.training.budget import Pictures, Rung, Speed
+from ddim.training.budget import DataFacts, Rung, Speed
 from ddim.training.request import Request
 from ddim.training.settings import Settings
 from ddim.training.speed import measured, sum_of
@@ -25,7 +25,7 @@ NETWORK = {"ch", "mult", "attention", "layers", "patch", "groups", "init"}
 def planned(ask: Request, source: ImageSet, begun_with: Model | None, accelerator, watch: Watch) -> Request:
     """The request with all that it leaves open chosen for its time. Says what was chosen, and what to expect."""
     main, settings = accelerator.is_main_process, ask.settings
-    pictures = look(source)
+    data = look(source)
     if main:
         say(f"measuring this machine, to choose for {settings.optimiser.time}")
     each = min(4.0, watch.budget / 60)  # seconds of measuring a network
@@ -34,21 +34,21 @@ def planned(ask: Request, source: ImageSet, begun_with: Model | None, accelerato
             speed = measured(settings, accelerator, watch.clock, each, begun_with)
         seconds, shares = agreed_on(left(watch), accelerator), accelerator.num_processes
         tuned = ask.preset is not None or begun_with is not None
-        chosen = budget.plan_fixed(speed, pictures, seconds, settings, ask.said, shares, tuned)
+        chosen = budget.plan_fixed(speed, data, seconds, settings, ask.said, shares, tuned)
     else:
-        rung, speed = climb(ask, pictures, accelerator, watch, each)
+        rung, speed = climb(ask, data, accelerator, watch, each)
         seconds = agreed_on(left(watch), accelerator)
         how = (settings, ask.said, accelerator.num_processes)
-        chosen = budget.plan(rung, speed, pictures, seconds, *how)
+        chosen = budget.plan(rung, speed, data, seconds, *how)
         if chosen.optimiser.batch_size < batch_for(ask, accelerator):  # small steps cost more an image
             with torch.random.fork_rng(devices=[]):
                 speed = measured(chosen, accelerator, watch.clock, each)
             seconds = agreed_on(left(watch), accelerator)
-            chosen = budget.plan(rung, speed, pictures, seconds, *how)
+            chosen = budget.plan(rung, speed, data, seconds, *how)
     # Until a sheet has been drawn and a state saved once, which measures both.
     watch.reserve = min(1 + EVALUATIONS / (2.5 * max(speed.images, 1e-9)), SHARE * watch.budget)
     if main:
-        tell(chosen, speed, pictures, left(watch), fixed(ask))
+        tell(chosen, speed, data, left(watch), fixed(ask))
     return replace(ask, settings=chosen)
 
 
@@ -62,8 +62,8 @@ def fixed(ask: Request) -> bool:
     return ask.preset is not None or bool(NETWORK & ask.said)
 
 
-def look(source: ImageSet) -> Pictures:
-    """What the pictures of a set are like, by their headers; of many, of some spread over the set."""
+def look(source: ImageSet) -> DataFacts:
+    """What the images of a set are like, by their headers; of many, of some spread over the set."""
     sides, grey = [], True
     for i in torch.linspace(0, len(source) - 1, min(LOOKED_AT, len(source))).long().tolist():
         with suppress(Exception), quiet, source.open(i) as image:  # a broken one is refused when it is decoded
@@ -72,17 +72,17 @@ def look(source: ImageSet) -> Pictures:
             grey = grey and image.mode in ("1", "L", "I", "I;16", "F")
     if not sides:
         raise InputError(f"{source.name(0)}: none of the images can be read")
-    return Pictures(len(source), sorted(sides)[len(sides) // 2], grey)
+    return DataFacts(len(source), sorted(sides)[len(sides) // 2], grey)
 
 
-def climb(ask: Request, pictures: Pictures, accelerator, watch: Watch, each: float) -> tuple[Rung, Speed]:
+def climb(ask: Request, data: DataFacts, accelerator, watch: Watch, each: float) -> tuple[Rung, Speed]:
     """Measure the networks of the ladder one after another, until one would not see enough in the time."""
     settings = ask.settings
-    rungs = budget.ladder(pictures, settings.data.size if "size" in ask.said else None)
+    rungs = budget.ladder(data, settings.data.size if "size" in ask.said else None)
     speeds: dict[Rung, Speed] = {}
     for rung in rungs:
         tried = settings.changed(
-            **rung.network, channels=1 if pictures.grey else 3, batch_size=batch_for(ask, accelerator), dropout=0.0
+            **rung.network, channels=1 if data.grey else 3, batch_size=batch_for(ask, accelerator), dropout=0.0
         )
         with torch.random.fork_rng(devices=[]):
             speeds[rung] = measured(tried, accelerator, watch.clock, each)
@@ -105,7 +105,7 @@ def agreed_on(value: float, accelerator) -> float:
     return sum_of(value, accelerator) / accelerator.num_processes
 
 
-def tell(s: Settings, speed: Speed, pictures: Pictures, seconds: float, fixed: bool) -> None:
+def tell(s: Settings, speed: Speed, data: DataFacts, seconds: float, fixed: bool) -> None:
     """Say what was chosen, how much will be seen, and what to expect."""
     d, n, o = s.data, s.network, s.optimiser
     patches = f" in patches of {n.patch}×{n.patch}" if n.patch > 1 else ""
@@ -115,7 +115,7 @@ def tell(s: Settings, speed: Speed, pictures: Pictures, seconds: float, fixed: b
         f"{speed.parameters / 1e6:.2f} M parameters, batch {o.batch_size}, lr {o.lr:g} falling to 0, average {o.ema:g}"
         f"{f', dropout {n.dropout:g}' if n.dropout else ''}",
         f"expected: {speed.images:,.3g} images/s, so about {rounded(images)} images in "
-        f"{in_words(seconds)}, {times_of(images / pictures.n)}: {expectation(images, speed, s)}",
+        f"{in_words(seconds)}, {times_of(images / data.n)}: {expectation(images, speed, s)}",
     )
     if fixed and images < speed.parameters * budget.IMAGES_A_PARAMETER:
         needs = speed.parameters * budget.IMAGES_A_PARAMETER / max(speed.images, 1e-9)
@@ -149,7 +149,7 @@ def expectation(images: float, speed: Speed, s: Settings) -> str:
     if seen < 150_000:
         return "expect blotches in the right colours, and little more"
     if seen < 1_000_000:
-        return "expect colours and layout, and shapes of simple pictures"
+        return "expect colours and layout, and shapes of simple images"
     if seen < 5_000_000:
-        return "expect recognisable simple pictures, and some objects of varied ones"
+        return "expect recognisable simple images, and some objects of varied ones"
     return "expect recognisable objects (extrapolated: not measured here)"

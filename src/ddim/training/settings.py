@@ -51,23 +51,24 @@ class Data(Group):
     data: str = setting("", resume=True)
     """Images: `digits` (embedded), a folder, a .parquet file, or a Hub id."""
     size: int = count(32, high=4096)
-    """Height and width; images are centre-cropped and resized to it."""
+    """Height and width in pixels; images are cropped to their centre square and resized to it."""
     channels: int = count(3)
     """1 for greyscale, 3 for RGB."""
     flip: bool = True
-    """Flip half of the images left to right."""
+    """Flip each image left to right with probability 1/2."""
     workers: int = setting(4, 0, math.inf, resume=True)
     """Processes that decode images, for sets too large to keep in memory."""
     skip_broken: bool = setting(False, resume=True)
     """Leave images out that cannot be read, instead of stopping."""
 
     held_out: float = setting(0.0, 0, 0.5)
-    """Share of the images that is never trained on, 1,000 at most, but measured by; with --time it is 0.05."""
+    """Share of the images, from 0 to 0.5, that is only measured by, at most 1,000 images. With --time it is 0.05."""
     labels: bool = False
     """Give the network the class of each image, so that it can be sampled by class: of folders such as data/cat/, of a
     column label, or as a published archive has them."""
     label_drop: float = setting(0.1, 0, 0.999)
-    """With --labels, how often it is given no class, so that it can be sampled without one and be guided too."""
+    """With --labels: the share of labels, from 0 to 0.999, that are left out, so that the network also learns images of
+    no class, which guidance needs."""
 
     def check(self) -> None:
         super().check()
@@ -83,20 +84,20 @@ class Network(Group):
     """Begin with a model that ddim opens (a bundled name, a folder, a file, a Hub id), and with its network and noise
     levels, instead of random weights."""
     ch: int = count(128, high=4096)
-    """Width of the U-Net at full resolution."""
+    """Width of the U-Net at full resolution, in channels."""
     mult: tuple[int, ...] = (1, 2, 2, 2)
-    """Width multipliers, one a resolution, each half the one before."""
+    """Width multipliers, one for each resolution; each resolution is half the one before."""
     attention: tuple[int, ...] = (16,)
-    """Resolutions with self-attention."""
+    """Resolutions with self-attention, in pixels of their height."""
     layers: int = count(2, high=64)
-    """Residual blocks a resolution."""
+    """Residual blocks at each resolution."""
     patch: int = count(1)
-    """Squares of so many pixels a side are one position of the network: 2 is four times cheaper, and coarser. Only ddim
+    """The network works on squares of so many pixels a side: 2 is four times cheaper than 1, and coarser. Only ddim
     opens a network with patches; diffusers and the official code have none."""
     groups: int = count(32)
     """Groups of each GroupNorm."""
     dropout: float = setting(0.1, 0, 0.999)
-    """Dropout probability within residual blocks."""
+    """Dropout probability within residual blocks, from 0 to 0.999."""
 
     def check(self) -> None:
         super().check()
@@ -106,32 +107,32 @@ class Network(Group):
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseLevels(Group):
-    """The noise schedule."""
+    """The noise that the network learns to remove."""
 
     T: int = setting(1000, 1, 10**6)
     """Number of noise levels."""
     schedule: Literal["linear", "scaled-linear", "cosine"] = "linear"
     """Shape of the noise schedule."""
     beta_1: float = setting(1e-4, 0, 0.999)
-    """First β of the linear schedules."""
+    """First β of the linear schedules, below 1."""
     beta_T: float = setting(0.02, 0, 0.999)
-    """Last β of the linear schedules."""
+    """Last β of the linear schedules, below 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Optimiser(Group):
-    """The optimiser and the arithmetic."""
+    """How the network learns."""
 
     loss: Literal["simple", "hybrid", "vlb"] = "simple"
-    """What is made small: simple is the squared error of ε. hybrid adds 0.001 of the variational bound, by which the
+    """What is minimised: simple is the squared error of ε. hybrid adds 0.001 of the variational bound, by which the
     network learns the variance of each step; vlb is that bound alone, at times drawn by the history of their losses."""
     steps: int = count(800_000, resume=True)
-    """Optimiser steps."""
+    """Steps of the optimiser."""
     time: str = setting("", resume=True)
-    """End after so much time, such as 90s, 45m, 2h or 1h30m, all that belongs to it included. What is not said is
-    chosen for it; without a preset the network too."""
+    """End after this time, such as 90s, 45m, 2h or 1h30m, with all that belongs to the run. Settings that you do not
+    give are chosen for it; without a preset the network too."""
     batch_size: int = count(128, high=10**6)
-    """Images a step, over all processes."""
+    """Images in each step, over all processes."""
     accumulate: int = count(1, resume=True)
     """Parts in which each process computes its share of a step, one after another: less memory, the same step."""
     lr: float = setting(2e-4, 0, math.inf, resume=True)
@@ -143,11 +144,11 @@ class Optimiser(Group):
     grad_clip: float = setting(1.0, 0, math.inf)
     """Largest norm of the gradient."""
     ema: float = setting(0.9999, 0, 1)
-    """Decay of the weight average; early on (1 + step)/(10 + step) where that is smaller, so that short runs work."""
+    """Decay of the average of the weights, from 0 to 1; early on (1 + step)/(10 + step) where that is smaller."""
     seed: int = setting(0, 0, 2**31 - 1)
     """Decides the initial weights, the order of the images, and every random number of every step."""
     precision: Literal["auto", "fp32", "bf16"] = setting("auto", resume=True)
-    """Arithmetic of the network: auto is bf16 where the device multiplies it by itself, else fp32."""
+    """Arithmetic of the network: auto is bf16 where the device has it in hardware, else fp32."""
     compile: bool = setting(False, resume=True)
     """Compile the network first, on a GPU: a minute of waiting, then faster steps."""
 
@@ -163,7 +164,7 @@ TrackerName = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class Logging(Group):
-    """How often the run is written down."""
+    """What is written, and how often."""
 
     log_every: int = count(50, resume=True)
     """Steps between lines of log.jsonl."""
@@ -172,13 +173,13 @@ class Logging(Group):
     save_every: int = count(5000, resume=True)
     """Steps between saved states."""
     sample_minutes: float = setting(30, 0, 10**6, resume=True)
-    """Minutes between sample sheets, beside those by steps; the first one after two at most. 0 for none."""
+    """Minutes between sample sheets, beside those by steps; the first comes after 2 minutes at most. 0 for none."""
     save_minutes: float = setting(10, 0, 10**6, resume=True)
     """Minutes between saved states, beside those by steps. 0 for none."""
     snapshot_every: int = setting(0, 0, 10**9, resume=True)
     """Steps between models that are kept beside the latest one, in snapshots/ of the run. 0 for none."""
     keep_best: bool = setting(False, resume=True)
-    """Keep the model of the least held-out loss too, as snapshots/best; needs --held-out or --time."""
+    """Keep the model of the smallest held-out loss too, as snapshots/best; needs --held-out or --time."""
     track: TrackerName = setting("none", resume=True)
     """Send losses, measurements and sample sheets to a tracker too. TensorBoard's files go to track/ in the run."""
 

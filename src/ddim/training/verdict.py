@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 HELPS, LITTLE = 0.04, 0.015  # falls over the last third of a run, as shares, above which more time helps, or helps some
-UNLEARNED = 0.4  # a network that answers 0 has a loss of 1, and pictures begin to show below 0.1
+UNLEARNED = 0.4  # a network that answers 0 has a loss of 1, and images begin to show below 0.1
 RISE = 0.02  # above the best, that is a rise
 
 

@@ -19,10 +19,10 @@ EXAMPLES = (
 
 @dataclass(frozen=True)
 class Completion:
-    """Print a script that a shell reads, so that it completes verbs, options and their choices."""
+    """The shell has to read it once; the examples say where to put it."""
 
     shell: Positional[Literal["bash", "zsh", "fish"]]
-    """Whose script."""
+    """The shell."""
 
 
 def main(args: Sequence[str]) -> None:

@@ -16,16 +16,16 @@ EXAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Consistency:
-    """The distance of each number of steps from the most steps, in a table, and the images, in a figure."""
+    """A table of distances to the images of the most steps, and a figure of the images."""
 
     model: ModelName
     """A bundled name, a run or model folder, or a Hub id."""
     steps: tuple[int, ...] = ()
-    """Numbers of steps; the most are what the others are compared with. By default 10 20 50 100 and every level."""
+    """Numbers of steps; the others are compared with the largest. By default 10 20 50 100 and T."""
     n: int = 64
     """Images to measure; the figure shows the first 12."""
     spacing: Spacing = "linear"
-    """How the steps are spread over the noise levels."""
+    """How the steps are spread over the times from T to 0."""
     solver: SolverName = "ddim"
     """How each step is taken."""
     seed: int = 0

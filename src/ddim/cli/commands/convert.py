@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from ddim.checkpoints.options import Options
 from ddim.cli.options import parse
@@ -19,23 +19,23 @@ EXAMPLES = (
 
 @dataclass(frozen=True)
 class Convert:
-    """What the weights do not say is given here once; the folder then says it."""
+    """Say here once what a file of weights does not say; the folder that is written says it from then on."""
 
-    source: Positional[str]
+    source: Annotated[str, Positional, arg(metavar="SOURCE")]
     """A file of weights from other code, a model folder, a bundled name, or a Hub id."""
-    folder: Positional[Path]
+    folder: Annotated[Path, Positional, arg(metavar="FOLDER")]
     """Folder to write."""
     to: Literal["model", "diffusers", "official"] = "model"
-    """A model folder, which diffusers opens wherever it has such a network; one that it is sure to open; or ckpt.pth
-    and config.yml for the official DDIM code."""
-    options: Options = field(default_factory=Options)
+    """model: a model folder, which diffusers opens where it has such a network. diffusers: the same, or a refusal where
+    diffusers could not open it. official: ckpt.pth and config.yml for the official DDIM code."""
+    weights: Options = field(default_factory=Options)
 
 
 def main(args: Sequence[str]) -> None:
     o = parse(Convert, "convert", args)
     from ddim.checkpoints.conversion import convert
 
-    made = convert(o.source, o.folder, o.to, **asdict(o.options))
+    made = convert(o.source, o.folder, o.to, **asdict(o.weights))
     for name, value in (("layout", made.layout), ("assumed", made.assumed)):
         if value:
             say(f"{name}: {value}")

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from ddim.cli.options import parse
 from ddim.cli.records import AsJson, print_json
@@ -20,16 +21,18 @@ EXAMPLES = (
 
 @dataclass(frozen=True)
 class Data:
-    """How many images, their classes, sizes and modes, broken ones, what was passed over, and a sheet of some."""
+    """How many images there are, their classes, sizes and colour modes, which are broken, which files are no images,
+    and a sheet of some.
+    """
 
-    source: Positional[str]
+    source: Annotated[str, Positional, arg(metavar="IMAGES")]
     """digits; a folder of images, of parquet shards or of webdataset shards; a .parquet, .npy, .npz, .zip, .tar or
     MNIST idx file; an lmdb folder; a CIFAR-10 or STL-10 binary archive; or a Hub id. A split is named behind a colon,
     as in stl10_binary.tar.gz:test; one of several columns behind a #, as in pairs.parquet#target."""
     size: int = 64
-    """Height and width on the sheet."""
+    """Height and width of each image on the sheet, in pixels."""
     out: Path | None = None
-    """Where the sheet goes; by default data.png, or the first of data-2.png, data-3.png, … that is not there yet."""
+    """File to write: the sheet; by default data.png, or the first of data-2.png, data-3.png, … that is not there."""
     report: AsJson = AsJson()
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from ddim.cli.models import check_first, load_model
 from ddim.cli.options import EXACT, Machine, ModelName, SolverName, Spacing, Times, parse
@@ -18,16 +19,19 @@ EXAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Decode:
-    """Latents are decoded on the grid that they were made on. The same command continues where it was stopped."""
+    """They are decoded with the solver and the steps that they were encoded with.
+
+    The same command continues where it was stopped.
+    """
 
     model: ModelName
     """A bundled name, a run or model folder, or a Hub id."""
-    latents: Positional[Path]
+    latents: Annotated[Path, Positional, arg(metavar="LATENTS")]
     """A file that ddim encode wrote."""
     steps: int | None = None
     """Another number of steps than the latents' own; needs --force."""
     spacing: Spacing | None = None
-    """Another spread of the steps over the noise levels than the latents' own; needs --force."""
+    """Another spread of the steps over the times than the latents' own; needs --force."""
     times: Times = None
     """Another grid than the latents' own, falling to 0; needs --force."""
     solver: SolverName | None = None
@@ -35,7 +39,7 @@ class Decode:
     label: str | None = None
     """Another class than the one that they were encoded with, by its name or number."""
     guidance: float | None = None
-    """How far to go towards the class; by default as they were encoded."""
+    """How far to go towards the class, from 0 on; by default as they were encoded."""
     force: bool = False
     """Decode on another model or another grid than the latents were made with."""
     out: Path = Path("decoded")

@@ -20,14 +20,14 @@ SHOWN, TIMED, CLASSIFIED = 12, 64, 256  # images in the figure, in each timing, 
 
 @dataclass(frozen=True)
 class Demo:
-    """Images of handwritten digits, the time of each sampler, and a figure."""
+    """It ends with the time of each way to sample, and a figure."""
 
     out: Path = Path("demo")
     """Folder to write; a training that was stopped there is continued."""
     seed: int = 0
     """Seed of the training and of the images."""
     steps: int = PRESETS["digits"].optimiser.steps
-    """Training steps."""
+    """Steps of the training."""
 
 
 def main(args: Sequence[str]) -> None:

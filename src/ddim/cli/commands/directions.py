@@ -31,19 +31,19 @@ class Directions:
     classes: Annotated[tuple[str, str] | None, arg(metavar="FROM TO")] = None
     """Two classes of the images, by their names."""
     n: int = 200
-    """Images that the directions are found from."""
+    """How many images the directions are found from."""
     rows: int = 6
-    """Components, or images."""
+    """Rows of the sheet: components, or images."""
     reach: float = 3.0
-    """How far to go: in deviations of a component, or in differences of the classes' means."""
+    """How far to go to both sides: in standard deviations of a component, or in differences of the classes' means."""
     columns: int = 7
-    """Images in a row."""
+    """Images in a row of the sheet."""
     pick: int = 0
-    """The image that components go through, by its number."""
+    """The image that components go through, by its number, from 0."""
     steps: int = 50
-    """Intervals of the time grid, of encoding and decoding."""
+    """Steps of encoding, and of decoding."""
     spacing: Spacing = "linear"
-    """How the steps are spread over the noise levels."""
+    """How the steps are spread over the times from T to 0."""
     seed: int = 0
     """Seed of the starting noise, without images."""
     out: Path = Path("directions")

@@ -18,7 +18,7 @@ EXAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Encode:
-    """`ddim decode` turns the latents back into images."""
+    """`ddim decode` turns them back into images."""
 
     model: ModelName
     """A bundled name, a run or model folder, or a Hub id."""

@@ -18,7 +18,7 @@ EXAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """FID, with KID, precision, recall and time, for each S and η. The same command continues where it was stopped.
+    """The same command continues where it was stopped.
 
     Started by torchrun or accelerate launch, on machines that share the folder, the processes share the sampling.
     """
@@ -29,23 +29,23 @@ class Evaluate:
     """Training images: `digits`, a folder, a .parquet file, a Hub id, or an .npz of statistics; by default those that
     the model was trained on."""
     held_out: str = ""
-    """Real images that the model was not trained on, for the floor; by default the floor is between two halves of the
-    reference."""
+    """Real images that the model was not trained on: their FID is the floor, which no model can beat by much. By
+    default the floor is the FID between two halves of the reference."""
     steps: tuple[int, ...] = (10, 20, 50, 100, 1000)
     """Numbers of steps, S: the columns."""
     eta: tuple[Eta, ...] = (0.0, 0.2, 0.5, 1.0, "hat")
-    """Noise in each step: the rows. A solver without noise takes 0 alone."""
+    """How much noise each step adds, η: the rows. A solver without noise takes 0 alone."""
     solver: SolverName = "ddim"
     """How each step is taken."""
     afs: bool = False
-    """Take the noise for the network's first answer, of which it is nearly true: one evaluation less."""
+    """Take the starting noise as the network's first answer, which it nearly is: one evaluation less."""
     n: int = 50_000
-    """Images a cell."""
+    """Images for each cell."""
     features: str = ""
     """digits-small, cifar10-small, inception, or a file of a feature network; by default the small one that fits the
     images, else inception."""
     spacing: Spacing = "linear"
-    """How the steps are spread over the noise levels; the paper took quadratic for CIFAR-10, else linear."""
+    """How the steps are spread over the times from T to 0; the paper took quadratic for CIFAR-10, else linear."""
     seed: int = 0
     """Seed of the images."""
     classes: ManyClasses = ManyClasses()

@@ -24,9 +24,9 @@ class Explore:
     model: ModelName
     """A bundled name, a run or model folder, or a Hub id."""
     choices: tuple[int, ...] = ()
-    """Numbers of images, from 0, each of the sheet that those before it lead to."""
+    """The image to choose of each sheet, by its number, from 0: first of the first sheet, then of the next."""
     distance: tuple[float, ...] = (0.3,)
-    """How far neighbours are, from 0 to 1, which is anywhere: one for all choices, or one a choice."""
+    """How far away the neighbours are, from 0 (the same image) to 1 (any): one for all choices, or one for each."""
     n: int = 9
     """How many images a sheet has."""
     seed: int = 0

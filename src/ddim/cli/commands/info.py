@@ -20,7 +20,7 @@ class Info:
 
     model: ModelName
     """A bundled name, a run or model folder, a Hub id, or a file of weights."""
-    options: Options = field(default_factory=Options)
+    weights: Options = field(default_factory=Options)
     report: AsJson = AsJson()
 
 
@@ -28,7 +28,7 @@ def main(args: Sequence[str]) -> None:
     o = parse(Info, "info", args)
     from ddim.checkpoints.loading import load
 
-    model = load(o.model, "cpu", **asdict(o.options))
+    model = load(o.model, "cpu", **asdict(o.weights))
     if o.report.json:
         print_json(record(model))
     else:

@@ -10,26 +10,26 @@ from ddim.system.messages import say
 
 EXAMPLES = (
     "ddim latents digits digits --n 500",
-    "ddim latents cifar10 test.parquet --n 200 --steps 20 100 --solvers ddim heun unipc",
+    "ddim latents cifar10 test.parquet --n 200 --steps 20 100 --solver ddim heun unipc",
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Latents:
-    """Encode images and hold their latents against N(0, I): norm, moments, correlation of neighbours, quantiles."""
+    """Norm, moments, correlation of neighbouring pixels, and quantiles, beside those of noise."""
 
     model: ModelName
     """A bundled name, a run or model folder, or a Hub id."""
     images: ImageNames = field(default=(), metadata=NEED_IMAGES)
     """Image files, folders, .parquet files or Hub ids; `digits` for the embedded ones."""
     steps: tuple[int, ...] = (10, 50, 200)
-    """Numbers of steps."""
-    solvers: tuple[SolverName, ...] = ("ddim", "unipc")
-    """How images are encoded; see ddim encode --help."""
+    """Numbers of steps, one or several."""
+    solver: tuple[SolverName, ...] = ("ddim", "unipc")
+    """How images are encoded, one way or several; see ddim encode --help."""
     n: int | None = None
     """Take the first n images only."""
     spacing: Spacing = "linear"
-    """How the steps are spread over the noise levels."""
+    """How the steps are spread over the times from T to 0."""
     seed: int = 0
     """Seed of the noise that they are compared with."""
     skip_broken: bool = False
@@ -44,7 +44,7 @@ def main(args: Sequence[str]) -> None:
     from ddim.evaluation.latent_law import latents_law
 
     show(latents_law(
-        load_model(o.model, o.machine), o.images, o.out, o.steps, o.solvers, o.spacing, o.n, o.seed,
+        load_model(o.model, o.machine), o.images, o.out, o.steps, o.solver, o.spacing, o.n, o.seed,
         o.machine.batch_size, o.skip_broken, progress=True,
     ))  # fmt: skip
 

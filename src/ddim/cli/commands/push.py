@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from ddim.cli.options import ModelName, parse
 from ddim.system.messages import say
@@ -17,14 +18,14 @@ EXAMPLES = (
 
 @dataclass(frozen=True)
 class Push:
-    """Weights, configurations, and a card with samples, settings and what `ddim evaluate` measured."""
+    """What is uploaded: weights, settings, and a card with samples and with what `ddim evaluate` measured."""
 
     model: ModelName
     """A run or model folder, or a bundled name."""
-    hub_id: Positional[str]
-    """USER/NAME; made where there is none."""
+    hub_id: Annotated[str, Positional, arg(metavar="USER/NAME")]
+    """The repository on the Hub; it is made where there is none."""
     private: bool = False
-    """Make it for yourself and those you choose only."""
+    """Make a private repository, which others cannot see."""
     metrics: Path | None = None
     """A table.md of `ddim evaluate` for the card; by default the one in the model's folder, if there is one."""
     steps: int | None = None

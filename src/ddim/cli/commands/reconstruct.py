@@ -17,18 +17,18 @@ EXAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Reconstruct:
-    """The error of each number of steps, in a table, and the images, in a figure."""
+    """A table of errors by number of steps, and a figure of the images."""
 
     model: ModelName
     """A bundled name, a run or model folder, or a Hub id."""
     images: ImageNames = field(default=(), metadata=NEED_IMAGES)
     """Image files, folders, .parquet files or Hub ids; `digits` for the embedded ones."""
     steps: tuple[int, ...] = ()
-    """Numbers of steps; by default 10 20 50 100. The paper's go on with 200 500 1000, at ten times the time."""
+    """Numbers of steps; by default 10 20 50 100. The paper's go on with 200 500 1000, which take ten times as long."""
     n: int | None = None
     """Take the first n images only."""
     spacing: Spacing = "linear"
-    """How the steps are spread over the noise levels."""
+    """How the steps are spread over the times from T to 0."""
     solver: SolverName = "ddim"
     """How images are encoded and decoded; see ddim encode --help."""
     skip_broken: bool = False

@@ -29,14 +29,14 @@ class Reproduce:
     features: str = ""
     """Feature network of table 1; see ddim evaluate --help."""
     n: int = 50_000
-    """Images a cell of table 1."""
+    """Images for each cell of table 1."""
     reconstructed: int = 500
     """Images of table 2; the paper took 10,000."""
     steps: tuple[int, ...] = ()
-    """Numbers of steps in every table and figure; by default 10 20 50 100 1000, up to the model's number of noise
-    levels."""
+    """Numbers of steps in every table and figure; by default those of 10 20 50 100 1000 that are at
+    most T."""
     spacing: Spacing = "linear"
-    """How the steps are spread over the noise levels; the paper took quadratic for CIFAR-10, else linear."""
+    """How the steps are spread over the times from T to 0; the paper took quadratic for CIFAR-10, else linear."""
     seed: int = 0
     """Seed of the images."""
     machine: Machine = Machine()

@@ -26,14 +26,14 @@ class Restore:
     images: ImageNames = field(default=(), metadata=NEED_IMAGES)
     """Image files, folders, .parquet files or Hub ids: small, grey or blurred; or whole, with --degrade."""
     task: Literal["super-resolve", "colour", "deblur"] = "super-resolve"
-    """super-resolve: from the means of blocks of factor × factor pixels. colour: from grey. deblur: a Gaussian of
-    --sigma pixels."""
+    """super-resolve: enlarge images whose pixels are means of --factor × --factor pixels. colour: colour grey images.
+    deblur: undo a Gaussian blur of --sigma pixels."""
     factor: int = 2
-    """How many times smaller the images are, for super-resolve."""
+    """How many times the height and width of the images are too small, for super-resolve."""
     sigma: float = 1.0
-    """Deviation of the blur in pixels, for deblur."""
+    """Standard deviation of the blur in pixels, for deblur."""
     degrade: bool = False
-    """The images are whole: make them small, grey or blurred first, and measure how near the answers come."""
+    """The images are whole: make them small, grey or blurred first, and measure how near the answers come to them."""
     method: Method = Method()
     classes: Classes = Classes()
     clipping: Clipping = Clipping()

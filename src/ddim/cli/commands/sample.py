@@ -30,16 +30,17 @@ class Sample:
     """How many images."""
     grid: SampleGrid = SampleGrid()
     solver: SolverName | None = None
-    """How each step is taken; by default unipc, or ddim with --eta or where the model's folder spreads the steps.
-    heun and dpm++2s evaluate the network twice in each; tuned is what ddim tune found for so many steps."""
+    """How each step is taken. By default unipc; ddim with --eta, or where the model's folder says how steps are spread;
+    dpm++2m for a model that saw less than a million images in its training. heun and dpm++2s evaluate the network twice
+    in each step; tuned is what ddim tune found for so many steps."""
     tolerance: Tolerance = Tolerance()
     afs: bool = False
-    """Take the noise for the network's first answer, of which it is nearly true: one evaluation less."""
+    """Take the starting noise as the network's first answer, which it nearly is: one evaluation less."""
     noise: Noise = Noise()
     classes: ManyClasses = ManyClasses()
     clipping: Clipping = Clipping()
     format: Literal["png", "npz"] = "png"
-    """One PNG file an image, or one images.npz (arr_0: uint8, N×H×W×C)."""
+    """A PNG file for each image, or one images.npz for all (arr_0: uint8, N×H×W×C)."""
     out: Path | None = None
     """Folder to write; by default one in samples/ named after the settings. The sheet of the first images lies beside
     it."""

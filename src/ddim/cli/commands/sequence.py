@@ -18,14 +18,14 @@ EXAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Sequence:
-    """Each image has two rows, x_t and the predicted image x̂_0; an animation shows every step."""
+    """A figure with two rows for each image, x_t and the predicted image x̂_0; and an animation."""
 
     model: ModelName
     """A bundled name, a run or model folder, or a Hub id."""
     n: int = 8
     """How many images."""
     frames: int = 10
-    """Columns of the figure; the animation shows every step, up to 100."""
+    """Columns of the figure. The animation shows all steps, or 100 of them."""
     grid: Grid = Grid()
     solver: SolverName = "ddim"
     """How each step is taken."""

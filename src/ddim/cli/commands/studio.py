@@ -21,18 +21,18 @@ EXAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Studio:
-    """A page in the browser: sample, interpolate, encode, edit, explore, train, and the paper's figures."""
+    """Its tabs: sample, interpolate, encode, edit, explore, train, and the paper's figures."""
 
     models: Annotated[tuple[str, ...], Positional, arg(metavar="MODEL …")] = ("digits", "cifar10")
     """Bundled names, run or model folders, or Hub ids."""
     host: str = "127.0.0.1"
-    """Address to listen at; by default this machine alone can open the page. 0.0.0.0 lets others of its network."""
+    """Address to listen at; by default only this machine can open the page. 0.0.0.0 lets its whole network open it."""
     port: int = 7860
-    """Port to listen at."""
+    """Port to listen at, from 0, which is any free one, to 65535."""
     out: Path = Path("studio")
-    """Folder to write, the only one: trainings and tables."""
+    """Folder to write, the only one: runs, tables, cache."""
     data: str | None = None
-    """Real images, as for ddim data; by default those that a model was trained on, where they are here."""
+    """Real images, as for ddim data; by default those that the model was trained on, where this machine has them."""
     read_only: bool = False
     """Let nobody start or stop a training."""
     device: str | None = None
@@ -44,7 +44,7 @@ class Studio:
 def main(args: Sequence[str]) -> None:
     o = parse(Studio, "studio", args)
     if find_spec("gradio") is None:
-        raise InputError("the studio needs Gradio: pip install 'ddim[studio]'")
+        raise InputError("the studio needs Gradio: pip install 'gradio>=6.20'")
     os.environ.setdefault("DDIM_CACHE", str(o.out.absolute() / "cache"))  # nothing is written elsewhere
     from ddim.studio import Studio as Work
     from ddim.studio import serve

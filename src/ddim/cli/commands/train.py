@@ -19,14 +19,15 @@ NEEDED = (
     f"train needs a preset first, one of {', '.join(PRESETS)}; or a --time, such as 2h, for which all is chosen; "
     "or --init MODEL, to begin with a model"
 )
-PRESETS_SHOWN = "\n".join(f"  {name:16}{text}" for name, text in REACHED.items())
+PRESETS_SHOWN = "\n".join(f"  {name:18}{text}" for name, text in REACHED.items())
 USAGE = f"""usage: ddim train --data IMAGES --time 2h [--resume] [any setting]
        ddim train PRESET [--data IMAGES] [--time 2h] [--out RUN] [--resume] [any setting of the preset]
        ddim train --init MODEL --data IMAGES [--time 2h] [--out RUN] [--resume] [any setting]
 
-Without a preset, the network and all else is chosen for the time. --init begins with a model. PRESET is one of
+Train a model on your images. Without a preset, the network and all else are chosen for the time. --init begins with
+a trained model. PRESET is one of
 {PRESETS_SHOWN}
-ddim train PRESET --help lists its settings.
+ddim train PRESET --help lists the settings.
 
 examples:
   {EXAMPLES[0]}
@@ -43,7 +44,7 @@ class Train:
     optimiser: Optimiser = Optimiser()
     logging: Logging = Logging()
     out: Path | None = None
-    """Run folder; by default runs/PRESET, without a preset runs/ and the name of the data."""
+    """Run folder; by default runs/PRESET, or without a preset runs/ and the name of the data."""
     resume: bool = False
     """Continue from the last saved state, with the settings of the run."""
     device: str | None = None

@@ -18,9 +18,8 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "": 1}
 
 @dataclass(frozen=True, kw_only=True)
 class Tune:
-    """Solvers of a few steps for this very model, from noise alone: the times to visit, and what to make of the
-    network's answers. They lie in solvers.json beside the model; those of other numbers of steps stay. After Ctrl-C
-    what is finished is kept.
+    """Learned are the times to visit, and what to make of the network's answers. The solvers lie in solvers.json beside
+    the model; those of other numbers of steps stay. After Ctrl-C what is finished is kept.
     """
 
     model: ModelName
@@ -28,18 +27,18 @@ class Tune:
     steps: tuple[int, ...] = (4, 5, 6, 8)
     """Numbers of steps to tune for, a solver each."""
     time: str | None = None
-    """About how long it may take, as 10m; by default 100 steps of gradient descent a solver."""
+    """About how long it may take in all, such as 10m; by default 100 steps of gradient descent for each solver."""
     pairs: int = 320
-    """Noises that are learned from."""
+    """How many starting noises to learn from."""
     seed: int = 2020
-    """Seed of the noises. Measure with another."""
+    """Seed of the noises. Measure with another seed."""
     out: Path | None = None
     """The model folder to write into, made where there is none; by default the model's own, or tuned/ with its name for
     a model that is not a folder of yours."""
     device: str | None = None
     """cpu, cuda, cuda:1, mps…; by default a GPU where there is one."""
     batch_size: int | None = None
-    """Images at a time, of the many steps; by default what fits in memory."""
+    """Images at a time, in the long walks that it learns from; by default what fits in memory."""
 
 
 def main(args: Sequence[str]) -> None:

@@ -37,7 +37,7 @@ class Vary:
     images: ImageNames = field(default=(), metadata=NEED_IMAGES)
     """Image files, folders, .parquet files or Hub ids; `digits` for the embedded ones."""
     strength: tuple[float, ...] = ()
-    """How far to go, one value or several: 0 is the image, 1 a new one. By default 0.5, or 1 with --source."""
+    """How far to go, one value or several, from 0 (the image) to 1 (a new one). By default 0.5, or 1 with --source."""
     answers: int = 1
     """Images for each image and strength, each from its own noise."""
     source: str | None = None
@@ -47,7 +47,7 @@ class Vary:
     solver: SolverName | None = None
     """How each step is taken; by default as in ddim sample, and ddim in 50 steps with --source."""
     eta: Eta = 0.0
-    """Noise in each step: 0 is DDIM, 1 is DDPM."""
+    """How much noise each step adds: 0 is DDIM, 1 is DDPM, hat is DDPM with the larger variance."""
     seed: int = 0
     """Seed of all noise."""
     clipping: Clipping = Clipping()

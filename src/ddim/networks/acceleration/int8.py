@@ -18,7 +18,7 @@ from ddim.diffusion.schedule import grid
 from ddim.diffusion.walk import last, walk
 from ddim.networks.acceleration.packed import folded
 
-PICTURES, STEPS = 8, 20  # of the walk that the ranges are measured on
+IMAGES, STEPS = 8, 20  # of the walk that the ranges are measured on
 
 
 class Range:
@@ -67,7 +67,7 @@ def quantised(model: Model) -> Model:
         if type(module) is nn.Conv2d and module.in_channels > 16 and name not in ("conv_in", "conv_out")
     }
     with ranges(convs) as seen:
-        x = normal(0, range(PICTURES), model.shape).to(model.device)
+        x = normal(0, range(IMAGES), model.shape).to(model.device)
         last(walk(with_classes(model), x, grid(model.abar, min(STEPS, model.T))))
     for name, conv in convs.items():
         parent = model.network.get_submodule(name.rpartition(".")[0])
@@ -79,7 +79,7 @@ def with_classes(model: Model) -> Denoiser:
     """The model as the ranges are measured: for a few of its classes, and for none where it knows that."""
     if not model.classes:
         return model
-    labels = torch.arange(PICTURES) % len(model.classes)
+    labels = torch.arange(IMAGES) % len(model.classes)
     if model.null_label is not None:
         labels[-2:] = model.null_label
     return Labelled(model, labels.to(model.device))

@@ -1,4 +1,4 @@
-"""Pictures and words as HTML: sheets of images to choose from, rows with labels, notes, and the lines to copy.
+"""Images and words as HTML: sheets of images to choose from, rows with labels, notes, and the lines to copy.
 
 Each image is a PNG of its own size inside the page, byte for byte the file that the library writes; the browser
 enlarges it without smoothing.
@@ -28,7 +28,7 @@ def url(content: bytes, kind: str = "image/png") -> str:
     return f"data:{kind};base64,{b64encode(content).decode()}"
 
 
-def picture(image: Tensor | Image.Image | bytes, text: str = "") -> str:
+def img(image: Tensor | Image.Image | bytes, text: str = "") -> str:
     """An <img> with a description; bytes are those of a PNG file."""
     return f'<img src="{url(image if isinstance(image, bytes) else png(image))}" alt="{escaped(text)}">'
 
@@ -47,7 +47,7 @@ def sheet(images: Sequence[Tensor], chosen: Sequence[int] = (), columns: int | N
     """(N, C, H, W) as a grid of buttons, numbered from 0, of which some are chosen; `still`, as plain images."""
     cells = []
     for k, image in enumerate(images):
-        shown = picture(image, f"image {k}")
+        shown = img(image, f"image {k}")
         if not still:
             mark = (
                 f'<span aria-hidden="true">{list(chosen).index(k) + 1}</span>'
@@ -73,12 +73,12 @@ def rows(lines: Sequence[tuple[str, Sequence[Tensor | None]]], heads: Sequence[s
 
 
 def cell(image: Tensor | None) -> str:
-    return '<span class="empty"></span>' if image is None else picture(image)
+    return '<span class="empty"></span>' if image is None else img(image)
 
 
 def figure(image: Tensor | Image.Image | bytes, caption: str = "", kind: str = "large") -> str:
     """One image with its caption, which may hold HTML."""
-    return f'<figure class="{kind}">{picture(image, caption)}<figcaption>{caption}</figcaption></figure>'
+    return f'<figure class="{kind}">{img(image, caption)}<figcaption>{caption}</figcaption></figure>'
 
 
 def download(content: bytes, name: str, text: str, kind: str = "image/png") -> str:

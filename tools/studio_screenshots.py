@@ -1,7 +1,7 @@
-"""Draw the pictures of docs/studio.md: use every tab of the studio as a person would, in a browser without a window.
+"""Draw the screenshots of docs/studio.md: use every tab of the studio as a person would, in a browser without a window.
 
-python tools/studio_pictures.py docs/studio              # those of the page, with few colours
-python tools/studio_pictures.py /tmp/looks --every       # every tab at 1400 and 400 pixels, light and dark
+python tools/studio_screenshots.py docs/studio              # those of the page, with few colours
+python tools/studio_screenshots.py /tmp/looks --every       # every tab at 1400 and 400 pixels, light and dark
 """
 
 import argparse
@@ -23,7 +23,7 @@ from ddim.studio import Studio
 LOOKS = {"wide": (1400, 900), "phone": (400, 800)}
 SHOWN = [(tab, "wide", "light") for tab in ("sample", "interpolate", "encode", "edit", "explore", "train", "figures")]
 SHOWN += [("edit", "phone", "light"), ("sample", "wide", "dark")]
-COLOURS = 255  # of a picture in the docs
+COLOURS = 255  # of a screenshot in the docs
 
 
 def sample(page, tab) -> None:
@@ -53,6 +53,7 @@ def encode(page, tab) -> None:
 
 def edit(page, tab) -> None:
     tab.get_by_role("button", name="image 3", exact=True).click()
+    tab.get_by_role("button", name="image 3", exact=True, pressed=True).wait_for()
     tab.locator("canvas").wait_for()
     tab.locator("canvas").scroll_into_view_if_needed()
     box = tab.locator("canvas").bounding_box()

@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/understand.md: python tools/method_pictures.py docs/understand
+"""Draws the figures of docs/understand.md: python tools/method_figures.py docs/understand
 
 The paths are of one number that is −1 or 1 with a little spread, of which the best network is known exactly.
 """
