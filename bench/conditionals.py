@@ -4,12 +4,13 @@ On a correlated Gaussian of four pixels, of which the first is known: the larges
 covariance, in units of the exact deviation and variance. On a mixture of three components in two pixels, of which one
 is known: the error of the share of the upper mode. Each over `--seeds` seeds of n answers: mean ± deviation.
 
-    python bench/conditionals.py [--n 4000] [--seeds 5] [--resamplings 4 16 64]
+    python bench/conditionals.py [--n 4000] [--seeds 5] [--resamplings 4 16 64] [--jumps 1 10 25] [--only resamplings]
 """
 
 import argparse
 import sys
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 
 import contest
@@ -18,7 +19,7 @@ from torch import Tensor
 
 import ddim
 from ddim.diffusion import schedule
-from ddim.diffusion.conditioning import DPS, PiGDM, Projected, Resampled
+from ddim.diffusion.conditioning import DPS, PiGDM, Projected, Resampled, blocks
 from ddim.diffusion.operators import Inpainting
 from ddim.diffusion.schedule import level
 from ddim.diffusion.solvers import with_noise
@@ -49,11 +50,13 @@ def from_jacobian(model) -> Callable:
     return times
 
 
-def ways(model, y: Tensor, operator, resamplings: list[int]) -> dict[str, tuple]:
-    """name -> (model, steps, η, resamplings, DPS's scale)."""
+def ways(model, y: Tensor, operator, resamplings: list[int], jumps: list[int]) -> dict[str, tuple]:
+    """name -> (model, steps, η, resamplings, DPS's scale, jump)."""
     projected = Projected(model, y, operator)
     found = {"projection, η = 0": (projected, 100, 0.0, 1, None), "projection, η = 1": (projected, 100, 1.0, 1, None)}
-    found |= {f"projection, {k} resamplings": (projected, 100, 1.0, k, None) for k in resamplings}
+    for k, jump in product(resamplings, jumps):
+        back = f" of {jump} steps" if jump > 1 else ""
+        found[f"projection, {k} resamplings{back}"] = (projected, 100, 1.0, k, None, jump)
     covariance = from_jacobian(model)
     for eta in (0.0, 1.0):
         found[f"pigdm, η = {eta:g}"] = (PiGDM(model, y, operator), 100, eta, 1, None)
@@ -65,14 +68,15 @@ def ways(model, y: Tensor, operator, resamplings: list[int]) -> dict[str, tuple]
 
 def drawn(way: tuple, y: Tensor, operator, n: int, seed: int) -> Tensor:
     """n answers, (n, D)."""
-    model, steps, eta, resamplings, scale = way
+    (model, steps, eta, resamplings, scale), jump = way[:5], way[5] if len(way) > 5 else 1
     shape = (n, *y.shape[1:])
     solver = with_noise("ddim", eta, "small", noises(shape, 3 * seed + 1))
+    path = schedule.grid(ABAR, steps, "quadratic")
     if resamplings > 1:
-        solver = Resampled(inner=solver, times=resamplings, noise=noises(shape, 3 * seed + 2))
+        solver = Resampled(inner=solver, times=resamplings, noise=noises(shape, 3 * seed + 2), grid=path)
+        path = blocks(path, jump)
     if scale:
         solver = DPS(inner=solver, y=y, operator=operator, scale=scale)
-    path = schedule.grid(ABAR, steps, "quadratic")
     end = last(ddim.walk(model, next(noises(shape, 3 * seed)), path, solver)).x
     return operator.fixed(end, y).flatten(1)
 
@@ -111,10 +115,14 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=4000)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--resamplings", type=int, nargs="*", default=[4, 16, 64])
+    parser.add_argument("--jumps", type=int, nargs="*", default=[1, 10, 25])
+    parser.add_argument("--only", default="", help="ways whose name holds this")
     a = parser.parse_args()
     table: dict[str, list[str]] = {}
     for model, y, operator, off in (gaussian(), mixture(0.05, 0.3), mixture(0.02, 0.6)):
-        for name, way in ways(model, y, operator, a.resamplings).items():
+        for name, way in ways(model, y, operator, a.resamplings, a.jumps).items():
+            if a.only not in name:
+                continue
             found = torch.tensor([off(drawn(way, y, operator, a.n, seed)) for seed in range(a.seeds)])
             cells = [f"{m:.3f} ± {d:.3f}" for m, d in zip(found.mean(0), found.std(0), strict=True)]
             table.setdefault(name, []).extend(cells)

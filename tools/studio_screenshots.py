@@ -53,6 +53,7 @@ def encode(page, tab) -> None:
 
 def edit(page, tab) -> None:
     tab.get_by_role("button", name="image 3", exact=True).click()
+    tab.get_by_role("button", name="image 3", exact=True, pressed=True).wait_for()
     tab.locator("canvas").wait_for()
     tab.locator("canvas").scroll_into_view_if_needed()
     box = tab.locator("canvas").bounding_box()

@@ -16,6 +16,7 @@ from support.models import tiny_model
 import ddim
 from ddim.checkpoints.saving import WEIGHTS
 from ddim.cli import main as cli
+from ddim.errors import InputError
 
 
 @pytest.fixture
@@ -99,7 +100,8 @@ def test_pickled_weights_come_only_where_there_are_no_others(tmp_path: Path, run
 
 
 def test_what_the_hub_refuses_gets_one_line(run_folder: Path, hub, capsys, monkeypatch):
-    assert "no/body: no such folder, and not reachable on the Hub" in refused(capsys, "info", "no/body")
+    none = "no/body: no such folder, and the Hub has no such model either, or a private one"
+    assert none in refused(capsys, "info", "no/body")
     assert "not a Hub id" in refused(capsys, "push", run_folder, "nobody")
     assert "none.md: no such file" in refused(capsys, "push", run_folder, "me/x", "--metrics", "none.md")
     monkeypatch.setenv("HF_TOKEN", "wrong")
@@ -159,3 +161,27 @@ def test_a_local_folder_opens_no_connection(run_folder: Path, hub, monkeypatch):
     model = ddim.load(run_folder, "cpu")
     ddim.save(model, run_folder.with_name("copy"))
     assert ddim.load("digits", "cpu").shape == (1, 8, 8)
+
+
+@pytest.mark.parametrize(("name", "near"), [("runs/pest", "; did you mean runs/pets?"), ("some/body", "")])
+def test_a_typo_without_a_network_is_one_line_that_names_what_is_near(name: str, near: str, tmp_path, monkeypatch):
+    """No raw words of the network."""
+    (tmp_path / "runs/pets").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # where nothing listens
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with pytest.raises(InputError) as caught:
+        ddim.load(name)
+    assert str(caught.value) == f"{name}: no such folder, and the Hub cannot be reached to ask there{near}"
+
+
+def test_a_typo_of_a_bundled_model_or_a_folder_names_what_is_near(tmp_path, monkeypatch):
+    (tmp_path / "my-model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name, near in {"cifar1O": "cifar10", "my-modle": "my-model"}.items():
+        with pytest.raises(InputError, match=f"^{name}: no such model; did you mean {near}\\?$"):
+            ddim.load(name)
+    (tmp_path / "runs/images").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"^runs/imagse: no such folder or file; did you mean runs/images\?$"):
+        ddim.images.find("runs/imagse", 8, 1)

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 from support.command_line import refused
-from support.models import tiny_model
+from support.models import labelled_model, tiny_model
 
 import ddim
 from ddim import images as data
@@ -22,6 +22,7 @@ from ddim.diffusion.noise import normal
 from ddim.errors import InputError
 from ddim.images.image_set import fit
 from ddim.images.selection import Selection
+from ddim.jobs import cost
 from ddim.jobs.latent_files import LatentFile, writing
 
 
@@ -140,6 +141,49 @@ def test_decoding_elsewhere_is_refused_unless_forced(run, here, capsys):
     assert (made.int() - expected.int()).abs().max() <= 1
 
 
+def test_decoding_continues_and_leaves_other_images_alone(run, here, capsys):
+    for solver in ("ddim", "exact"):
+        run("encode", "model", "pictures", "--steps", 4, "--solver", solver, "--out", f"{solver}.safetensors")
+    decode = ("decode", "model", "ddim.safetensors", "--batch-size", 2)
+    run(*decode)
+    made = {path.name: path.read_bytes() for path in (here / "decoded").iterdir()}
+    assert sorted(made) == [*(f"{k:05d}.png" for k in range(5)), "decode.json"]
+    (here / "decoded/00002.png").unlink()
+    (here / "decoded/00004.png").write_bytes(b"damaged")
+    run(*decode)
+    assert {path.name: path.read_bytes() for path in (here / "decoded").iterdir()} == made
+    Path("mine").mkdir()
+    Path("mine/00000.png").write_text("mine")
+    for args, words in {
+        (*decode[:2], "exact.safetensors"): "decoded: holds files made with latents ",
+        (*decode, "--solver", "heun"): "decoded: holds files made with solver ddim, not heun; change --out",
+        (*decode, "--out", "mine"): "mine: holds other files; name an empty or a new folder by --out",
+    }.items():
+        assert cli.main([*map(str, args)]) == 2
+        assert words in capsys.readouterr().err.splitlines()[-1]
+    assert {path.name: path.read_bytes() for path in (here / "decoded").iterdir()} == made
+    assert Path("mine/00000.png").read_text() == "mine"
+
+
+def test_the_sheet_of_a_set_replaces_no_file(run, here):
+    Path("data.png").write_text("mine")
+    assert "data-2.png" in run("data", "pictures")
+    assert "data-3.png" in run("data", "pictures")
+    assert Path("data.png").read_text() == "mine"
+    assert Path("data-2.png").read_bytes() == Path("data-3.png").read_bytes()
+    run("data", "pictures", "--out", "data-2.png", "--size", 16)  # as asked for
+    assert Path("data-2.png").read_bytes() != Path("data-3.png").read_bytes()
+
+
+def test_reconstruct_takes_few_steps_by_default_and_says_what_many_cost(here, capsys, monkeypatch):
+    monkeypatch.setattr(cost, "LONG", 0.0)
+    monkeypatch.setattr(cost, "TIMED", 720)
+    assert cli.main(["reconstruct", "model", "pictures", "--n", "4", "--batch-size", "2"]) == 0
+    rows = json.loads((here / "reconstruct/reconstruct.json").read_text())["rows"]
+    assert [row["steps"] for row in rows] == [10, 20, 50, 100]
+    assert "720 calls of the network with 2 images" in capsys.readouterr().err  # 2 batches × 2 ways × 180 steps
+
+
 def test_reconstruct_measures_the_round_trip(run, here):
     told = run("reconstruct", "model", "pictures", "--steps", 10, 50, "--batch-size", 2)
     model, x = ddim.load("model"), reals()
@@ -234,6 +278,52 @@ def test_interpolate_between_real_pictures(run, here):
     assert torch.equal(made[[0, 4]], real)
     assert torch.equal(made[[1, 3]], real)
     assert not torch.equal(made[2], real[0])
+
+
+def test_interpolate_from_label_to_label(run, here):
+    """The pictures come back at the ends, each by its own class; between them ε of both classes is mixed."""
+    ddim.save(labelled_model(), "labelled")
+    ends, how = ("pictures/0.png", "pictures/1.png"), ("--frames", 5, "--steps", 20)
+    run("interpolate", "labelled", *ends, *how, "--label", "cat", "ship", "--guidance", 1.5)
+    made = cells(here / "interpolate/interpolate.png", 0, 7, 4, top=24)
+    real = torch.stack([plot.read(here / end) for end in ends])
+    assert torch.equal(made[[0, 6]], real)
+    assert (made[[1, 5]].int() - real.int()).abs().max() <= 1
+    model, x = ddim.load("labelled"), reals()[:2]
+    guided = ddim.guided(model, ["cat", "ship"], 1.5)
+    z, behind = ddim.encode(guided, x, 20, "quadratic", solver="exact")
+    pairs = [(z[k : k + 1], behind[k : k + 1]) for k in range(2)]
+    frames = ddim.interpolate(model, *pairs, 5, 20, "quadratic", label=("cat", "ship"), guidance=1.5)
+    assert (made[1:6].int() - data.to_uint8(frames.float()).int()).abs().max() <= 1
+    run("interpolate", "labelled", *ends, *how, "--label", "cat", "--guidance", 1.5, "--out", "cat")
+    assert not torch.equal(cells(here / "cat/interpolate.png", 0, 7, 4, top=24)[3], made[3])
+
+
+def test_interpolate_over_four_labels_has_each_at_its_corner(run, here, capsys):
+    ddim.save(labelled_model(), "labelled")
+    how = ("interpolate", "labelled", "--seeds", 3, 8, 1, 2, "--frames", 3, "--steps", 5, "--label")
+    run(*how, "cat", "dog", "ship", "cat")
+    model, labels = ddim.load("labelled"), ("cat", "dog", "ship", "cat")
+    each = zip((3, 8, 1, 2), labels, strict=True)
+    corners = [ddim.sample(model, 1, 5, seed=seed, solver="ddim", label=label) for seed, label in each]
+    made = torch.stack([cells(here / "interpolate/interpolate.png", row, 3, 4) for row in range(3)])
+    assert (made[[0, 0, 2, 2], [0, 2, 0, 2]].int() - data.to_uint8(torch.cat(corners)).int()).abs().max() <= 1
+    assert cli.main([*map(str, how), "cat", "dog"]) == 2
+    assert "2 labels for 4 images: give one label, or one an image" in capsys.readouterr().err
+
+
+def test_the_ddpm_way_goes_from_label_to_label(run, here):
+    ddim.save(labelled_model(), "labelled")
+    how = ("interpolate", "labelled", "pictures/0.png", "pictures/1.png", "--ddpm", "--time", 500, "--frames", 3)
+    rows = {}
+    for name, labels in {"both": ("cat", "ship"), "first": ("cat",), "second": ("ship",)}.items():
+        run(*how, "--steps", 6, "--label", *labels, "--guidance", 4, "--out", name)
+        sheet = plot.read(here / name / "interpolate.png")
+        rows[name] = cells(here / name / "interpolate.png", 0, 5, sheet.shape[2] - 5 * 68, top=24)[1:4].int()
+    assert (rows["both"][0] - rows["first"][0]).abs().max() <= 1
+    assert (rows["both"][2] - rows["second"][2]).abs().max() <= 1
+    assert (rows["first"][0] - rows["second"][0]).abs().max() > 10
+    assert (rows["both"][1] - rows["first"][1]).abs().max() > 5
 
 
 def test_interpolate_the_ddpm_way(run, here):

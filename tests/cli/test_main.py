@@ -105,7 +105,7 @@ def test_a_folder_of_other_settings_is_not_mixed(tmp_path: Path, ddim_cli, folde
         (("sample", "{model}", "--out", "a-file/in"), "a-file: is a file"),
         (("sample", "{model}", "--out", "/proc/ddim"), "/proc/ddim: cannot be written"),
         (("sample", "no-such-model"), "no-such-model: no such model"),
-        (("sample", "some/where"), "some/where: no such folder, and not reachable on the Hub"),
+        (("sample", "some/where"), "some/where: no such folder, and not in the cache of the Hub"),
         (("sample", "a-file"), "a-file: truncated or not a file of weights"),
         (("sample",), "model"),
         (("info", "no-such-model"), "no-such-model"),

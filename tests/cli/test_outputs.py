@@ -179,5 +179,5 @@ def test_a_signal_is_one_line(tmp_path: Path):
 
 @pytest.mark.parametrize("verb", ["info", "sample", "data"])
 def test_a_name_of_the_hub_without_the_hub_is_one_line(ddim_process, verb: str):
-    offline = "HF_HUB_OFFLINE is set, and it is not in the cache: unset it once, or"
+    offline = "not in the cache of the Hub, which HF_HUB_OFFLINE forbids to ask: unset it once, or"
     refused(ddim_process(verb, "some-one/some-thing"), "some-one/some-thing: no such folder", offline)

@@ -7,6 +7,8 @@ from support.oracles import Gaussian
 
 import ddim
 from ddim.diffusion import schedule
+from ddim.diffusion.blending import among
+from ddim.diffusion.interpolation import places_between
 from ddim.diffusion.noise import normal
 from ddim.errors import InputError
 
@@ -47,6 +49,44 @@ def test_images_from_label_to_label_begin_and_end_as_they_were():
     assert (made[2] - x).abs().mean() > 0.1
 
 
+def test_from_label_to_label_between_two_gaussians_is_the_gaussian_between():
+    """Each frame is the latent between, carried by the exact ODE of the Gaussian between."""
+    model, z = known_classes(*CLASSES), normal(0, range(2), (1, 2, 2)).double()
+    how = {"steps": 200, "spacing": "quadratic", "solver": "heun", "label": ("a", "b")}
+    found = ddim.interpolate(model, z[:1], z[1:], 5, **how)
+    along = ddim.slerp(z[:1], z[1:], torch.linspace(0, 1, 5))
+    for k in range(5):
+        right = Gaussian(ABAR, torch.lerp(MEANS[0], MEANS[1], k / 4), VARIANCE).flow(along[k], 1000, 0)
+        torch.testing.assert_close(found[k], right, rtol=0, atol=2e-3)
+
+
+def test_over_a_sheet_of_four_labels_all_are_mixed_by_their_place():
+    model = labelled_model()
+    places = places_between(4, 3)
+    assert places.tolist() == [[i / 2, j / 2] for i in range(3) for j in range(3)]
+    x = X[:1].expand(9, -1, -1, -1)
+    found = among(model, [0, 1, 2, 2], places, 2.0)(x, 500).eps
+    corners = [ddim.guided(model, k, 2.0)(x, 500).eps[0] for k in (0, 1, 2, 2)]
+    for row, (down, across) in zip(found, places.tolist(), strict=True):
+        top = (1 - across) * corners[0] + across * corners[1]
+        torch.testing.assert_close(row, (1 - down) * top + down * corners[2])
+    assert torch.equal(found[0], corners[0])
+    alike = among(model, [1, 1, 1, 1], places, 2.0)
+    assert torch.equal(alike(x, 500).eps, ddim.guided(model, 1, 2.0)(x, 500).eps)
+
+
+def test_exact_pairs_of_two_labels_come_back_at_the_ends():
+    model, x = labelled_model(), X[:2].clamp(-1, 1)
+    labels = ["cat", "ship"]
+    z, behind = ddim.encode(ddim.guided(model, labels, 1.5), x, 20, "quadratic", solver="exact")
+    ends = [(z[k : k + 1], behind[k : k + 1]) for k in range(2)]
+    how = {"frames": 5, "steps": 20, "spacing": "quadratic"}
+    made = ddim.interpolate(model, *ends, **how, label=labels, guidance=1.5)
+    torch.testing.assert_close(made[[0, 4]].float(), x, rtol=0, atol=1e-3)
+    other = ddim.interpolate(model, *ends, **how, label="cat", guidance=1.5)
+    assert (made - other).abs().amax((1, 2, 3))[2:].min() > 1e-3
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
@@ -55,6 +95,8 @@ def test_images_from_label_to_label_begin_and_end_as_they_were():
         (lambda m: ddim.between(m, 0, "cow", 0.5), "unknown class 'cow'"),
         (lambda m: ddim.between(tiny_model(), 0, 1, 0.5), "knows no classes"),
         (lambda m: ddim.between(m, 0, 1, [0, 0.5, 1])(X, 5), "3 fractions for 4 images"),
+        (lambda m: ddim.interpolate(m, X[:1], X[1:2], label=("cat", "dog", "ship")), "3 labels for 2 images"),
+        (lambda m: ddim.interpolate(m, X[:1], X[1:2], label=("cat", "cow")), "unknown class 'cow'"),
     ],
 )
 def test_what_cannot_be_is_refused(call, said):

@@ -1,6 +1,7 @@
 """Restoring: against the exact conditional of a correlated Gaussian and of a mixture; what is known; the batch."""
 
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor
 
 import ddim
 from ddim.diffusion import schedule
-from ddim.diffusion.conditioning import DPS, PiGDM, Projected, Resampled, conjugate
+from ddim.diffusion.around import Around
+from ddim.diffusion.conditioning import DPS, PiGDM, Projected, Resampled, blocks, conjugate
 from ddim.diffusion.noise import normal
 from ddim.diffusion.operators import Blur, Colouring, Inpainting, SuperResolution
 from ddim.diffusion.solvers import find, with_noise
@@ -112,14 +114,15 @@ def streams(shape: tuple[int, ...], seed: int):
         yield torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
-def repainted(model, y: Tensor, operator, n: int, steps: int, times: int) -> Tensor:
+def repainted(model, y: Tensor, operator, n: int, steps: int, times: int, jump: int = 1) -> Tensor:
     """n answers of projection with resampling, in float64 and unclamped: (n, C, H, W)."""
     shape = (n, *y.shape[1:])
     inner = with_noise("ddim", 1.0, "small", streams(shape, 1))
-    solver = Resampled(inner=inner, times=times, noise=streams(shape, 2))
     path = schedule.grid(ABAR, steps, "quadratic")
-    assert solver.evaluations(path) == steps * times
-    return operator.fixed(last(ddim.walk(Projected(model, y, operator), next(streams(shape, 0)), path, solver)).x, y)
+    solver = Resampled(inner=inner, times=times, noise=streams(shape, 2), grid=path if jump > 1 else ())
+    coarse, x = blocks(path, jump), next(streams(shape, 0))
+    assert solver.evaluations(coarse) == steps * times
+    return operator.fixed(last(ddim.walk(Projected(model, y, operator), x, coarse, solver)).x, y)
 
 
 def test_repaint_converges_as_resamplings_grow():
@@ -135,6 +138,88 @@ def test_repaint_converges_as_resamplings_grow():
     assert off[3] < 0.03  # of deviations up to 0.47: the mean of 4,000 is known to 0.007
     fine = moments(repainted(model, y, operator, 4000, 200, 16))[1]
     assert (fine - exact.covariance).abs().max() < 0.02  # of variances up to 0.22
+
+
+@pytest.mark.parametrize(("jump", "off"), [(5, 0.08), (10, 0.11)])
+def test_repaint_converges_with_jumps_of_several_steps_too(jump: int, off: float):
+    """No faster than with those of one, and not at all where one jump goes back over the whole walk to noise."""
+    model, operator = correlated(), OPERATORS[0]
+    y = torch.full((1, *SHAPE), -0.6, dtype=torch.float64)
+    exact = model.given(matrix(operator), operator(y)[0].flatten())
+
+    def bias(times: int, jump: int) -> float:
+        mean = moments(repainted(model, y, operator, 4000, 50, times, jump))[0]
+        return (mean - exact.mean.flatten()).abs().max().item()
+
+    few, many, once = bias(4, jump), bias(16, jump), bias(1, 1)
+    assert few < 0.65 * once
+    assert many < 0.6 * few
+    assert many < off
+    assert bias(4, 50) == pytest.approx(once, abs=0.03)
+
+
+def test_jumps_visit_the_times_that_repaint_visits():
+    """Its own schedule for six steps, jumps of two, two resamplings: down to 2, back to 4; down to 0, back to 2; and so
+    on, a step below ours, for it does not go back from the data."""
+    jumps, t, theirs = {0: 1, 2: 1}, 6, [6]  # get_schedule_jump(6, jump_length=2, jump_n_sample=2)
+    while t >= 1:
+        t -= 1
+        theirs.append(t)
+        if jumps.get(t, 0):
+            jumps[t] -= 1
+            theirs += [t + 1, t + 2]
+            t += 2
+    assert theirs == [6, 5, 4, 3, 2, 3, 4, 3, 2, 1, 0, 1, 2, 1, 0]
+    down = [a for a, b in pairwise(theirs) if b < a]  # where the network is asked
+    asked, model, path = [], correlated(), [900, 700, 500, 300, 200, 100, 0]
+
+    class Asked(Around):
+        def __call__(self, x, t):
+            asked.append(path.index(t))
+            return self.model(x, t)
+
+    asking = Asked()
+    asking.model = model
+    noise = streams((1, *SHAPE), 0)
+    last(
+        ddim.walk(asking, next(noise), blocks(path, 2), Resampled(inner=find("ddim"), times=2, noise=noise, grid=path))
+    )
+    assert asked == [0, 1, 0, 1, 2, 3, 2, 3, 4, 5, 4, 5]
+    assert [6 - k for k in asked][4:] == down[2:]
+    assert blocks(path, 4) == [900, 500, 0]
+    assert blocks(path, 5) == [900, 700, 0]
+    assert blocks(path, 6) == [900, 0]
+    assert blocks(path, 1) == path
+
+
+def test_a_return_over_several_steps_has_the_law_of_the_forward_process():
+    """From x_s, √(ᾱ_t/ᾱ_s) x_s and variance 1 − ᾱ_t/ᾱ_s, as of as many single steps with noise of their own."""
+    model, path, n = correlated(), [800, 700, 600], 20000
+    x = torch.zeros(n, *SHAPE, dtype=torch.float64)
+    seen = []
+
+    class Seen(Around):
+        def __call__(self, x, t):
+            seen.append((t, x))
+            return self.model(x, t)
+
+    watching = Seen()
+    watching.model = model
+    noise = streams(x.shape, 3)
+    solver = Resampled(inner=find("ddim"), times=2, noise=noise, grid=path)
+    end = last(ddim.walk(model, x[:1], path)).x  # of the first time down
+    last(ddim.walk(watching, x, [800, 600], solver))
+    (t, again), ratio = seen[2], ABAR[800] / ABAR[600]
+    assert t == 800
+    torch.testing.assert_close(again.mean(0), ratio.sqrt() * end[0], rtol=0, atol=0.03)
+    torch.testing.assert_close(again.var(0), (1 - ratio).expand(SHAPE), rtol=0.05, atol=0)
+
+
+def test_jumps_of_one_step_give_the_same_bytes():
+    model, x = tiny_model(), X + 0.3
+    how = {"steps": 6, "resample": 3}
+    assert torch.equal(ddim.inpaint(model, x, HALF, **how), ddim.inpaint(model, x, HALF, **how, jump=1))
+    assert not torch.equal(ddim.inpaint(model, x, HALF, **how), ddim.inpaint(model, x, HALF, **how, jump=2))
 
 
 @pytest.mark.parametrize(("variance", "apart", "within"), [(0.05, 0.3, 0.03), (0.02, 0.6, 0.1)])
@@ -181,7 +266,12 @@ def test_a_step_of_dps_is_its_formula():
     torch.testing.assert_close(found, plain - 0.7 * slope.view_as(x))
 
 
-METHODS = [{"method": "projection"}, {"method": "projection", "resample": 3}, {"method": "pigdm"}, {"method": "dps"}]
+METHODS = [
+    {"method": "projection"},
+    {"method": "projection", "resample": 3, "jump": 2},
+    {"method": "pigdm"},
+    {"method": "dps"},
+]
 METHODS += [{"method": "projection", "solver": "unipc", "eta": 0}, {"method": "pigdm", "solver": "heun", "eta": 0}]
 
 
@@ -221,7 +311,7 @@ def test_neither_does_it_for_a_covariance():
         torch.testing.assert_close(found.eps, exact(x, t).eps, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("how", METHODS[:4], ids=str)
+@pytest.mark.parametrize("how", METHODS[:5], ids=str)
 def test_answers_do_not_depend_on_the_batch_nor_on_how_many(how):
     model = labelled_model()
     x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -256,6 +346,12 @@ HALF[4:] = 1
         (lambda m: ddim.inpaint(m, X, HALF, method="dps", solver="heun", eta=0), "dps takes steps of ddim only"),
         (lambda m: ddim.inpaint(m, X, HALF, method="dps", scale=0), "scale must be a number above 0"),
         (lambda m: ddim.inpaint(m, X, HALF, method="pigdm", resample=3), "resample belongs to method projection"),
+        (lambda m: ddim.inpaint(m, X, HALF, jump=3), "a jump of 3 steps goes back for resample .* give resample 2 or"),
+        (
+            lambda m: ddim.inpaint(m, X, HALF, resample=2, jump=9, steps=8),
+            "jump must be from 1 to 8, the number of steps",
+        ),
+        (lambda m: ddim.inpaint(m, X, HALF, resample=2, jump=0), "jump must be at least 1"),
         (lambda m: ddim.inpaint(m, X, HALF, noise=-1), "noise is a deviation, 0 or more; got -1"),
         (lambda m: ddim.inpaint(m, X, HALF, label=1), "knows no classes"),
         (lambda m: ddim.restore(m, X, SuperResolution(2)), "makes 1×4×4 of images of 1×8×8; what is known has 1×8×8"),

@@ -1,13 +1,17 @@
-"""`ddim likelihood`: what it prints and writes, and what it refuses."""
+"""`ddim likelihood`: what it prints and writes, what it refuses, and how it continues."""
 
 import json
 import math
+import signal
+import subprocess
+import time
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.command_line import refused
+from support.command_line import command, environment, in_process, refused
+from support.kills import MOMENTS, Forks
 from support.models import labelled_model, tiny_model
 
 import ddim
@@ -28,7 +32,7 @@ def test_the_bound_of_files_is_that_of_their_pixels(ddim_cli, tmp_path, images):
     result = ddim_cli("likelihood", "model", "pictures", "--steps", 5, "--variance", "large", "--batch-size", 3)
     assert result.returncode == 0, result.stderr
     expected = ddim.likelihood(tiny_model(), images, steps=5, variance="large")
-    kept = json.loads((tmp_path / "likelihood/likelihood.json").read_text())
+    kept = json.loads((tmp_path / "likelihood/model-vlb-S5/likelihood.json").read_text())
     assert kept["bits"] == pytest.approx(expected.bits.tolist(), rel=1e-4)
     assert kept["terms"] == pytest.approx(expected.bound.terms.mean(0).tolist(), rel=1e-4)
     assert kept["x0_error"] == pytest.approx(expected.bound.x0_error.mean(0).tolist(), rel=1e-4)
@@ -36,7 +40,7 @@ def test_the_bound_of_files_is_that_of_their_pixels(ddim_cli, tmp_path, images):
     assert kept["times"] == [1000, 800, 600, 400, 200, 0]
     error = expected.bits.std().item() / math.sqrt(4)
     assert f"{expected.mean:.4f} ± {error:.4f} bits/dim of 4 images" in result.stdout
-    assert Image.open(tmp_path / "likelihood/terms.png").size[0] > 500
+    assert Image.open(tmp_path / "likelihood/model-vlb-S5/terms.png").size[0] > 500
 
 
 def test_the_ode_as_json(ddim_cli, tmp_path, images):
@@ -75,4 +79,94 @@ def test_what_cannot_be_measured_is_refused(ddim_cli, tmp_path, images):
     ]
     for call, words in calls:
         refused(ddim_cli("likelihood", *call), words)
-    assert not (tmp_path / "likelihood/likelihood.json").exists()
+    assert not list(tmp_path.rglob("likelihood.json"))
+
+
+WAYS = {
+    "vlb": ("--steps", "6"),
+    "ode": ("--method", "ode", "--steps", "3", "--probes", "2"),
+    "ode, exact trace": ("--method", "ode", "--steps", "2", "--probes", "0"),
+}
+
+
+@pytest.mark.parametrize("how", WAYS.values(), ids=WAYS)
+def test_a_kill_at_any_file_is_continued_to_the_same_bytes(how, tmp_path, images):
+    ddim.save(tiny_model(), tmp_path / "model")
+    args = ["likelihood", str(tmp_path / "model"), str(tmp_path / "pictures"), *how]
+    args += ["--batch-size", "2", "--device", "cpu", "--out", "out"]
+    with Forks(environment(tmp_path), args) as forks:
+        (tmp_path / "whole").mkdir()
+        whole = forks.run(tmp_path / "whole", args)
+        names = ["settings.json", "batches.jsonl", "likelihood.json", "terms.png"]
+        assert whole.written == [f"out/{name}" for name in names[: 3 if "ode" in how else 4]]
+        expected = {path.name: path.read_bytes() for path in (tmp_path / "whole/out").iterdir()}
+        for event in range(len(whole.written)):
+            for moment in MOMENTS:
+                where = tmp_path / f"{event}-{moment}"
+                where.mkdir()
+                assert forks.run(where, args, event, moment).status == -signal.SIGKILL
+                after = forks.run(where, args)
+                assert after.status == 0, (event, moment, after.output)
+                assert {path.name: path.read_bytes() for path in (where / "out").iterdir()} == expected
+
+
+def test_ctrl_c_keeps_the_batches_that_are_measured_and_the_same_command_continues(tmp_path, images):
+    """The batches of before are not measured again; the record is that of an unbroken run, bit for bit."""
+    ddim.save(tiny_model(), tmp_path / "model")
+    args = ("likelihood", "model", *["pictures"] * 30, "--steps", 50, "--batch-size", 2, "--device", "cpu")
+    process = subprocess.Popen(
+        command(*args, "--out", "out"), cwd=tmp_path, env=environment(tmp_path), stderr=subprocess.PIPE, text=True
+    )
+    lines, until = tmp_path / "out/batches.jsonl", time.monotonic() + 250
+    while not (lines.exists() and lines.read_bytes().count(b"\n") >= 2):
+        assert process.poll() is None, "it ended before it could be stopped"
+        assert time.monotonic() < until, "it never started"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    said = [line for line in process.communicate()[1].splitlines() if line.startswith("ddim: ")]
+    hint = "ddim: interrupted: finished batches are kept, and the same command continues, in out"
+    assert (process.returncode, said) == (130, [hint])
+    before = lines.read_text().splitlines()
+    assert 2 <= len(before) < 60
+    assert not (tmp_path / "out/likelihood.json").exists()
+    for out in ("out", "whole"):
+        assert in_process(tmp_path, *args, "--out", out).returncode == 0
+    assert lines.read_text().splitlines()[: len(before)] == before
+    for name in ("likelihood.json", "batches.jsonl", "terms.png", "settings.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_damaged_batches_are_measured_again(ddim_cli, tmp_path, images):
+    ddim.save(tiny_model(), tmp_path / "model")
+    args = ("likelihood", "model", "pictures", "--steps", 4, "--batch-size", 1, "--out", "out")
+    assert ddim_cli(*args).returncode == 0
+    lines, record = tmp_path / "out/batches.jsonl", (tmp_path / "out/likelihood.json").read_bytes()
+    whole = lines.read_text().splitlines()
+    short = json.dumps(json.loads(whole[1]) | {"terms": [0.0]})
+    spoilt = json.dumps(json.loads(whole[2]) | {"bits": ["x"]})
+    none = json.dumps(json.loads(whole[2]) | {"images": [7, 9]})
+    lines.write_text("\n".join([whole[0], "[]", "junk", short, spoilt, none, whole[3][:50]]))
+    assert ddim_cli(*args).returncode == 0
+    assert (tmp_path / "out/likelihood.json").read_bytes() == record
+    assert sorted(lines.read_text().splitlines()) == sorted(whole)
+
+
+def test_a_folder_of_other_settings_is_refused(ddim_cli, tmp_path, images):
+    ddim.save(tiny_model(), tmp_path / "model")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("x")
+    args = ("likelihood", "model", "pictures", "--steps", 4, "--batch-size", 4, "--json")
+    assert ddim_cli(*args, "--out", "out").returncode == 0
+    kept = (tmp_path / "out/likelihood.json").read_bytes()
+    calls = [
+        (("--out", "mine"), "mine: holds other files; name an empty or a new folder by --out"),
+        (("--out", "out", "--steps", 5), "out: holds files made with steps 4, not 5; change --out"),
+        (("--out", "out", "--seed", 1), "out: holds files made with seed 0, not 1; change --out"),
+        (("--out", "out", "--n", 2), "out: holds files made with images "),
+        (("--out", "out", "--batch-size", 3), "out: holds files made with batch_size 4, not 3; change --out"),
+        (("--out", "out", "--method", "ode"), "out: holds files made with method vlb, not ode; change --out"),
+    ]
+    for more, words in calls:
+        refused(ddim_cli(*args, *more), words)
+    assert (tmp_path / "out/likelihood.json").read_bytes() == kept
+    assert (tmp_path / "mine/notes.txt").read_text() == "x"

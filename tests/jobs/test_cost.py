@@ -1,5 +1,6 @@
-"""A job of hours says so before it begins; a short one times nothing."""
+"""A job of hours says so before it begins; a short one times nothing. Long walks come in smaller batches."""
 
+import json
 import re
 
 import pytest
@@ -55,3 +56,26 @@ def test_sampling_and_encoding_say_it(counted, monkeypatch, capsys, tmp_path):
     assert found == [("9", "1"), ("5", "1")]
     sample_files(counted, tmp_path / "a", n=3, steps=3, batch_size=1)  # nothing is left to be done
     assert "hours" not in capsys.readouterr().err
+
+
+def test_batches_are_so_small_that_little_is_lost(counted, monkeypatch):
+    """16 images are timed, 8 where there are no more; a call takes 1.6 s, so an image of 100 calls takes 10 s."""
+    ticks = iter(range(100))
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: 1.6 * next(ticks))
+    assert cost.batch_size_for(counted, 1000, 49) == 64  # a short walk
+    assert cost.batch_size_for(counted, 4, 10**6) == 64  # a sixteenth
+    assert Counted.calls == 0
+    assert cost.batch_size_for(counted, 1000, 50) == 4  # 20 s, where 8 take 40 s
+    assert cost.batch_size_for(counted, 1000, 1000) == 4  # the least
+    monkeypatch.setattr(cost, "LOST", 170.0)
+    assert cost.batch_size_for(counted, 1000, 100) == 16
+    assert cost.batch_size_for(counted, 8, 100) == 64  # all 8 take 160 s
+    assert Counted.calls == 8
+
+
+def test_a_folder_keeps_the_size_that_it_was_begun_with(counted, monkeypatch, tmp_path):
+    monkeypatch.setattr(cost, "LOST", 0.0)
+    sample_files(counted, tmp_path, n=6, steps=50)
+    monkeypatch.setattr(cost, "LOST", 10.0**9)
+    sample_files(counted, tmp_path, n=9, steps=50)
+    assert json.loads((tmp_path / "sample.json").read_text())["batch_size"] == 4

@@ -22,6 +22,13 @@ def opened(page, number: int):
     return tab
 
 
+def fill(tab, label: str, value: str) -> None:
+    """Fill a field of the inner tab that is shown; several have fields of one name."""
+    field = tab.get_by_label(label).locator("visible=true")
+    field.fill(value)
+    assert field.input_value() == value
+
+
 def files(tab, tmp_path: Path, *names: str) -> None:
     """Download what the lines need to where they are typed and executed."""
     for where in ("typed", "executed"):
@@ -53,8 +60,8 @@ def test_what_is_painted_is_made_anew_and_the_rest_returns(page, tmp_path: Path)
     tab.get_by_text("5 pixels are painted.").wait_for()
     tab.locator("canvas").press("Space")
     tab.get_by_text("6 pixels are painted.").wait_for()
-    tab.get_by_label("Answers").first.fill("2")
-    tab.get_by_label("Steps").first.fill("3")
+    fill(tab, "Answers", "2")
+    fill(tab, "Steps", "3")
     tab.get_by_role("button", name="Inpaint", exact=True).click()
     tab.get_by_text("What was not painted returns exactly.").wait_for()
     _, mask, *shown = pngs(tab.locator("#edited img"))
@@ -71,9 +78,10 @@ def test_what_is_painted_is_made_anew_and_the_rest_returns(page, tmp_path: Path)
 def test_variations_are_rows_of_strengths(page, tmp_path: Path):
     tab = opened(page, 5)
     tab.get_by_role("tab", name="Vary").click()
-    tab.get_by_label("Strengths").fill("0.3 1")
-    tab.get_by_label("Answers").last.fill("2")
-    tab.get_by_label("Steps").nth(1).fill("3")
+    tab.get_by_label("Strengths").wait_for()
+    fill(tab, "Strengths", "0.3 1")
+    fill(tab, "Answers", "2")
+    fill(tab, "Steps", "3")
     tab.get_by_role("button", name="Vary", exact=True).click()
     tab.get_by_text("A row a strength").wait_for()
     original, *shown = pngs(tab.locator("#edited img"))
@@ -103,7 +111,7 @@ def test_another_class_of_a_model_that_knows_some(page, tmp_path: Path, classes:
         tab.get_by_label(label).click()
         tab.get_by_role("option", name=name, exact=True).click()
         tab.get_by_role("option").first.wait_for(state="detached")  # the list has closed
-    tab.get_by_label("Steps").last.fill("2")
+    fill(tab, "Steps", "2")
     tab.get_by_role("button", name="Change the class").click()
     tab.get_by_text("decoded with the other.").wait_for()
     _, *shown = pngs(tab.locator("#edited img"))

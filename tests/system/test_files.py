@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ddim.errors import InputError
-from ddim.system.files import clean, clean_abandoned, held, is_part, replacing
+from ddim.system.files import clean, clean_abandoned, held, is_part, meant, replacing
 
 OURS = [".ddim-part-1-0123abcd-sample.json", ".ddim-part-31337-ffffffff-a b\nc.png"]
 USERS = [
@@ -123,3 +123,26 @@ def test_a_folder_is_let_go_of_by_a_killed_process(tmp_path: Path):
     holder.communicate()
     with held(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("runs/pest", "; did you mean runs/pets?"),
+        ("rums/pets", "; did you mean runs/pets?"),
+        ("rums/dogs", ""),  # is not there either
+        ("runs/cifar", ""),
+        ("my-imagse", "; did you mean my-images?"),
+        ("my-images/a.png", ""),
+        ("my-images", ""),  # is there
+        ("a.png/b", ""),
+        ("../pets", ""),
+    ],
+)
+def test_what_a_path_that_is_not_there_was_meant_for(given: str, said: str, tmp_path: Path, monkeypatch):
+    for folder in ("runs/pets", "my-images"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "a.png").touch()
+    monkeypatch.chdir(tmp_path)
+    assert meant(Path(given)) == said
+    assert meant(tmp_path / given) == said.replace("mean ", f"mean {tmp_path}/")

@@ -64,3 +64,34 @@ def test_what_is_known_better_is_shown(monkeypatch):
         advance(total=70, left=754.0)
     assert lines.getvalue().splitlines()[0].startswith("training 1/70 ")
     assert "12:34 left" in lines.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("how", "shown"),
+    [
+        ({}, "sampling 50% 0:0"),  # image steps are no number for people
+        ({"unit": "image"}, "sampling 320/640 "),
+        ({"unit": "image", "percent": True}, "sampling 50% "),
+    ],
+)
+def test_a_bar_without_a_unit_shows_a_percentage_and_no_rate(how, shown, monkeypatch):
+    lines = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", lines)
+    monkeypatch.setattr(progress, "FIRST", -1)
+    with progress.progress("sampling", 640, **how) as advance:
+        advance(320)
+    line = lines.getvalue().splitlines()[0]
+    assert line.startswith(shown)
+    assert ("image/s" in line) == ("unit" in how)
+
+
+def test_a_percentage_does_not_jump_where_the_total_is_thought_anew(monkeypatch):
+    """As of a training that ends by its time: a fourth of it is a fourth, however fast the steps turn out."""
+    lines = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", lines)
+    monkeypatch.setattr(progress, "FIRST", -1)
+    monkeypatch.setattr(progress, "QUIET", -1)
+    with progress.progress("training", 1, "image", percent=True) as advance:
+        advance(10, total=100)
+        advance(15, total=50)
+    assert [line.split()[1] for line in lines.getvalue().splitlines()[:2]] == ["10%", "50%"]

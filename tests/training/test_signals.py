@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from support.command_line import environment
+from support.command_line import environment, refused
 from support.training import OPTIONS
+
+from ddim.images.cache import decode_all
+from ddim.images.sources import Folder
+from ddim.training import trainer
 
 LARGE = """
 import sys
@@ -56,6 +60,47 @@ def test_a_signal_to_all_processes_of_a_job_stops_it_saved(tmp_path: Path, how: 
     step = torch.load(tmp_path / "run" / "state" / "last.pt", weights_only=True)["step"]
     assert json.loads(log.read_text().splitlines()[-1])["step"] == step
     assert "--resume" in out
+
+
+@pytest.mark.parametrize("more", [(), ("--time", "20s")], ids=["steps", "time"])
+def test_a_stop_before_the_first_step_is_resumed_and_begun_anew(more, tmp_path: Path, ddim_cli, monkeypatch, alone):
+    """While the images are decoded: by --resume with the same settings, and by the plain command."""
+
+    def stopped(source):
+        raise KeyboardInterrupt
+
+    begin = ("train", "digits", "--data", folder_of(tmp_path / "images"), "--seed", 5, *OPTIONS, "--steps", 2, *more)
+    for how in (("train", "digits", "--resume"), begin):
+        out = ("--out", f"run{len(how)}")
+        with monkeypatch.context() as patch:
+            patch.setattr(trainer, "load_numbered", stopped)
+            result = ddim_cli(*begin, *out)
+        assert (result.returncode, result.stderr.splitlines()[-1]) == (130, "ddim: interrupted")
+        resume = f"ddim train digits --out {tmp_path / out[1]} --resume"
+        assert result.stdout.splitlines()[-1] == f"stopped before the first step; continue with: {resume}"
+        result = ddim_cli(*how, *out)
+        assert result.returncode == 0, result.stderr
+        kept = json.loads((tmp_path / out[1] / "train.json").read_text())
+        assert (kept["seed"], kept["steps"], "unplanned" in kept) == (5, 2, False)
+    refused(ddim_cli(*begin, *out), "already holds a run; pass --resume to continue it")
+
+
+def test_a_stop_while_images_are_decoded_does_not_wait_for_them(tmp_path: Path):
+    decoded = []
+
+    class Slow(Folder):
+        def decode(self, i):
+            decoded.append(i)
+            time.sleep(0 if i < 4 else 1)
+            if i == 2:
+                raise KeyboardInterrupt
+            return torch.zeros(1, 8, 8, dtype=torch.uint8)
+
+    for k in range(200):
+        (tmp_path / f"{k}.png").touch()
+    with pytest.raises(KeyboardInterrupt):
+        decode_all(Slow(tmp_path, 8, 1))
+    assert len(decoded) < 150
 
 
 def test_the_record_shows_where_the_images_are_now(tmp_path: Path, ddim_cli):

@@ -2,7 +2,9 @@
 
 import json
 import logging
+from contextlib import suppress
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from ddim.diffusion.model import Model
 from ddim.errors import InputError, choose, shown
 from ddim.networks.lucidrains_unet import LucidUNet
 from ddim.networks.unet import UNet
+from ddim.system.files import meant
 from ddim.system.json import checked, read_json
 from ddim.system.machine import pick_device
 
@@ -62,6 +65,18 @@ def load(source: str | Path, device: str | torch.device | None = None, **options
     return model.to(chosen)
 
 
+def outline(source: str) -> Model | None:
+    """What a folder says of its model, whose network has no weights yet: to check in a moment what a command asks of
+    it. None where only `load` can tell.
+    """
+    with suppress(OSError, RuntimeError, ValueError):  # no name of a file
+        path = Path(source).expanduser()
+        path = path if path.exists() else bundled().get(source, path)
+        if (path / UNET).is_file():
+            return load_folder(path, whole=False)
+    return None
+
+
 def _find(source: str) -> Path:
     """The local folder or file of a model."""
     if not source:
@@ -76,14 +91,20 @@ def _find(source: str) -> Path:
     if source in (models := bundled()):
         return models[source]
     if path.suffix in (".pt", ".pth", ".ckpt", ".bin", ".safetensors"):
-        raise InputError(f"{source}: no such file of weights; check the path")
+        raise InputError(f"{source}: no such file of weights{meant(path) or '; check the path'}")
     if source.count("/") == 1 and not source.startswith((".", "/", "~")):
         return fetch(source)
-    raise InputError(f"{source}: no such model; name a folder, a Hub id, or one of {', '.join(models) or 'none'}")
+    near = next(iter(get_close_matches(source, models, 1, 0.7)), "")
+    what = (
+        f"; did you mean {near}?"
+        if near
+        else meant(path) or f"; name a folder, a Hub id, or one of {', '.join(models)}"
+    )
+    raise InputError(f"{source}: no such model{what}")
 
 
-def load_folder(path: Path, options: Options | None = None) -> Model:
-    """A native or a diffusers folder: the configs, then the weights into a network made without memory.
+def load_folder(path: Path, options: Options | None = None, whole: bool = True) -> Model:
+    """A native or a diffusers folder: the configs, then, if `whole`, the weights into a network made without memory.
 
     What diffusers keeps in `unet/` and `scheduler/` may also lie at the root. Of averaged weights in `unet_ema/` and
     those as trained in `unet/`, the former are taken, unless `raw`. Of the other options, those are used that the
@@ -110,24 +131,28 @@ def load_folder(path: Path, options: Options | None = None) -> Model:
         raise InputError(f"{path}: a model folder says this itself; leave out {option(min(extra))}")
     network, mark = _within(config_path, lambda: network_of(config, options))
     abar, assumed = _within(scheduler_path if scheduler else path, lambda: levels_of(scheduler, options))
-    weights, weights_path, metadata = read_folder(config_path.parent)
-    weights = below(weights, mark)
-    names = modern(weights)
-    assign(
-        network, {names[key]: value for key, value in weights.items()}, weights_path, {v: k for k, v in names.items()}
-    )
+    metadata = fill(network, config_path.parent, mark) if whole else {}
     predicts = options.objective or PREDICTION_TYPES[scheduler.get("prediction_type", "epsilon")]
     model = model_of(network, abar, predicts, assumed)
     said = {"source": str(path), "scheduler": scheduler, **({} if averaged is None else {"averaged": averaged})}
     if scheduler and "ddim" not in index:  # a folder of diffusers' own: its scheduler's word counts
         said |= manner_of(scheduler)
-        for clause in unheeded(scheduler):
+        for clause in unheeded(scheduler) if whole else ():
             log.warning("%s: %s", scheduler_path, clause)
-    if both:
+    if both and whole:
         kept = ("unet_ema", "the average of training; --raw takes unet") if averaged else ("unet", "as trained")
         log.warning("%s: has unet and unet_ema; took %s, %s", path, *kept)
     said |= facts_of(index.get("ddim", {})) | steps_of(metadata) | tuning_of(path / SOLVERS, model.T)
     return replace(model, facts=replace(model.facts, **said))
+
+
+def fill(network: torch.nn.Module, folder: Path, mark: str) -> dict[str, str]:
+    """Read the weights of a network from its folder; returns the metadata of their file."""
+    weights, path, metadata = read_folder(folder)
+    weights = below(weights, mark)
+    names = modern(weights)
+    assign(network, {names[key]: value for key, value in weights.items()}, path, {v: k for k, v in names.items()})
+    return metadata
 
 
 def network_of(config: dict[str, Any], options: Options) -> tuple[torch.nn.Module, str]:

@@ -44,3 +44,15 @@ class ManyClasses(Classes):
 
     label: str | None = None
     """Their class, by its name or number, or all for the classes in turn; by default none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndClasses(Classes):
+    """The class of the images, for a model that knows classes."""
+
+    label: tuple[str, ...] = ()
+    """Their class, by its name or number, or one for each end, in its order; by default none."""
+
+    def of_ends(self) -> str | tuple[str, ...] | None:
+        """As `ddim.interpolation_figure(label=…)` takes it."""
+        return self.label[0] if len(self.label) == 1 else self.label or None

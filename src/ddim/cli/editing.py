@@ -26,6 +26,8 @@ class Method:
     resample: int = 1
     """With projection: how many times to take each step, from 1 on, with noise between, so that what is made anew fits
     what is known. It takes so many times as long."""
+    jump: int = 1
+    """With --resample: how many steps to go back at once and take again, from 1 on; RePaint's own took 10 of 250."""
     scale: float = 1.0
     """Factor of the gradient of dps, above 0: more keeps closer to what is known."""
     noise: float = 0.0
@@ -40,8 +42,10 @@ class Method:
 
     def check(self) -> None:
         """Raise InputError where a number is none that could be, before torch is loaded."""
-        for name, low, high in (("resample", 1, 1000), ("answers", 1, 10**6), ("noise", 0, 100)):
+        for name, low, high in (("resample", 1, 1000), ("jump", 1, 10**6), ("answers", 1, 10**6), ("noise", 0, 100)):
             check_number(f"--{name}", getattr(self, name), low, high)
+        if self.jump > 1 and self.resample == 1:
+            raise InputError("--jump goes back for --resample to take steps again: give --resample 2 or more")
         if not self.scale > 0:
             raise InputError(f"--scale must be above 0; got {self.scale:g}")
 

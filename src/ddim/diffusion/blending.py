@@ -1,4 +1,4 @@
-"""From class to class: a model between two, by a fraction for each image."""
+"""From class to class: a model between two or four, by a fraction or two for each image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ddim.diffusion.around import Around
-from ddim.diffusion.guidance import Guidance, Label, guided
+from ddim.diffusion.guidance import Guidance, Label, guided, labels_of
 from ddim.diffusion.model import Denoiser
 from ddim.diffusion.process import Prediction
 from ddim.diffusion.schedule import Time
@@ -55,3 +55,27 @@ def between(
         raise InputError("fractions are numbers from 0 (the first class) to 1 (the second)")
     ends = [guided(model, label, guidance if label is not None else 1.0) for label in (label_0, label_1)]
     return Blended(*ends, f)
+
+
+def classes_of(model: Denoiser, label: Label | None, ends: int) -> list[int | None]:
+    """The number of the class of each end, of one label for all or one an end. Raises InputError."""
+    return [None] * ends if label is None else labels_of(model, label, ends).tolist()
+
+
+def among(model: Denoiser, classes: Sequence[int | None], places: Tensor, guidance: float | Guidance = 1.0) -> Denoiser:
+    """The model on its way between the classes of two ends, or over the sheet between those of four, which lie as in
+    `slerp_grid`: mixed as by `between`. Between ends of one class it is the model of that class.
+
+    places: (F, 1), or (F, 2) on a sheet: how far down and how far across each image is, 0 … 1.  Raises InputError.
+    """
+
+    def way(first: int | None, last: int | None) -> Denoiser:
+        if first == last:
+            return guided(model, first, guidance)
+        return between(model, first, last, places[:, -1], guidance)
+
+    if len(set(classes)) == 1:
+        return guided(model, classes[0], guidance)
+    if len(classes) == 2:
+        return way(*classes)
+    return Blended(way(*classes[:2]), way(*classes[2:]), places[:, 0])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -147,9 +148,13 @@ class Answered:
 
 @dataclass(frozen=True)
 class Resampled(Solver):
-    """Each step of `inner` taken `times` times: before each but the first, x_s is made as noisy as x_t again. RePaint's
-    resampling (Lugmayr et al. 2022, arXiv 2201.09865, algorithm 1) with a jump of one step; it lets what is made anew
-    and what is known agree. noise: one (N, C, H, W) for each return.
+    """Blocks of the steps of `inner`, each taken `times` times: before each but the first, x at the block's end is made
+    as noisy as at its start again. RePaint's resampling (Lugmayr et al. 2022, arXiv 2201.09865, algorithm 1), which
+    lets what is made anew and what is known agree; of `blocks(grid, jump)` with its jumps of several steps. There, the
+    step into the data and what is left of a block at the top are taken once.
+
+    grid: all times, of which the walk's own are where blocks begin and end; by default the walk's own alone.
+    noise: one (N, C, H, W) for each return.
     """
 
     name: str = "resampled"
@@ -157,16 +162,31 @@ class Resampled(Solver):
     inner: Solver = field(default=None, repr=False)
     times: int = 10
     noise: Any = field(default=iter(()), repr=False)
+    grid: Sequence[Time] = field(default=(), repr=False)
 
     def step(self, model, x: Tensor, t: Time, s: Time, state: Any):
         only(self, t, s, falling=True)
+        steps = list(pairwise(self.within(t, s)))
         for left in reversed(range(self.times)):
-            onward, prediction, after = self.inner.step(model, x, t, s, state)
+            onward, after = x, state
+            for here, there in steps:
+                onward, prediction, after = self.inner.step(model, onward, here, there, after)
             if left:
                 ratio = level(model.abar, t, x) / level(model.abar, s, x)
                 x = (ratio.sqrt() * onward + (1 - ratio).sqrt() * next(self.noise)).to(x.dtype)
         return onward, prediction, after
 
+    def within(self, t: Time, s: Time) -> Sequence[Time]:
+        """The times of a block, from t to s."""
+        return self.grid[self.grid.index(t) : self.grid.index(s) + 1] if self.grid else [t, s]
+
     def evaluations(self, times: Sequence[Time], state: Any = None) -> int | None:
-        once = self.inner.evaluations(times, state)
+        once = self.inner.evaluations(self.grid or times, state)
         return once and once * self.times
+
+
+def blocks(grid: Sequence[Time], jump: int) -> list[Time]:
+    """Where blocks of `jump` steps of a falling grid begin and end, counted from its last time up: the first may have
+    fewer steps."""
+    ends = list(grid[::-1][::jump])[::-1]
+    return ends if ends[0] == grid[0] else [grid[0], *ends]

@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddim.diffusion import schedule
+from ddim.diffusion.blending import among, classes_of
 from ddim.diffusion.clipping import Clip, clipping
+from ddim.diffusion.guidance import Guidance, Label, guided
 from ddim.diffusion.latents import Latents, decode, parts_of
 from ddim.diffusion.model import Denoiser, check_images, levels
 from ddim.diffusion.noise import draws, normal
@@ -76,15 +78,30 @@ def path_between(ends: Tensor, frames: int) -> tuple[Tensor, Tensor, Tensor]:
     return slerp_grid(ends, frames, frames).flatten(0, 1), nearest.flatten(), w.flatten() ** 2
 
 
-def faded(model: Denoiser, z: Tensor, ends: Latents, nearest: Tensor, weight: Tensor, times: Sequence[Time]) -> Latents:
-    """Pairs to decode from z (F, C, H, W) between the pairs `ends`; see `path_between`.
+def places_between(ends: int, frames: int) -> Tensor:
+    """Where each image of `path_between` lies: (frames, 1) of fractions, or between four ends (frames², 2)."""
+    a = torch.linspace(0, 1, frames)
+    return a[:, None] if ends == 2 else torch.cartesian_prod(a, a)
+
+
+def faded(
+    model: Denoiser,
+    of_ends: Denoiser,
+    z: Tensor,
+    ends: Latents,
+    nearest: Tensor,
+    weight: Tensor,
+    times: Sequence[Time],
+) -> Latents:
+    """Pairs to decode by `model` from z (F, C, H, W) between the pairs `ends`, which `of_ends` encoded; see
+    `path_between`.
 
     The second of a pair is DDIM's step from the first, and, times `weight`, how far the second of the nearest end is
     from that. So the ends come back, and in the middle nothing is left of a deviation that no step of `exact` damps.
     Costs an evaluation of the F and one of the ends.
     """
     first, behind = parts_of(ends)
-    off = wide(behind) - walked(model, first, times)
+    off = wide(behind) - walked(of_ends, first, times)
     return z, walked(model, z, times) + weight.to(off).view(-1, 1, 1, 1) * off[nearest.to(off.device)]
 
 
@@ -104,14 +121,20 @@ def interpolate(
     times: Sequence[Time] | None = None,
     solver: str | Solver | None = None,
     clip: Clip | bool | None = None,
+    label: Label | None = None,
+    guidance: float | Guidance = 1.0,
 ) -> Tensor:
     """The images along the spherical path between two latents (1, C, H, W), or between two pairs of an exact encoding,
     whose deviation from DDIM fades (`faded`): (frames, C, H, W), ends included, about [−1, 1].
 
     clip: as for `ddim.sample`; False makes the ends what `ddim.decode` gives. Pairs are never clipped.
+    label, guidance: the class of all images, or a pair, of the first and of the last: between them ε of both is mixed.
     The rest as for `ddim.decode`. Raises InputError.
     """
     levels(model), check_whole("frames", frames)
+    classes = classes_of(model, label, 2)
+    of_ends = guided(model, None if label is None else classes, guidance)
+    model = among(model, classes, places_between(2, frames), guidance)
     ends = parts_of(z_0), parts_of(z_1)
     if len(ends[0]) != len(ends[1]):
         raise InputError("interpolate needs two latents of one kind; got a pair and a single one")
@@ -121,7 +144,7 @@ def interpolate(
     z, nearest, weight = path_between(both[0], frames)
     if len(both) == 1:
         return decode(clipping(model, clip), z, steps, spacing, times, solver)
-    pairs = faded(model, z, both, nearest, weight, grid(levels(model), steps, spacing, times))
+    pairs = faded(model, of_ends, z, both, nearest, weight, grid(levels(model), steps, spacing, times))
     return decode(model, pairs, steps, spacing, times, solver)
 
 

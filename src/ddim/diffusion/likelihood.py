@@ -104,7 +104,7 @@ def likelihood(
     labels = None if label is None else labels_of(model, label, n)
     guided(model, labels)
     size = default_batch_size(model, images.shape[1:]) if batch_size is None else batch_size
-    with progress_bar("likelihood", n * way.evaluations(), "evaluation", show=progress) as advance:
+    with progress_bar("likelihood", n * way.evaluations(), show=progress) as advance:
         for indices in chunks(n, size):
             some = images[indices.start : indices.stop].to(getattr(model, "device", "cpu"))
             known = guided(model, None if labels is None else labels[indices.start : indices.stop])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ddim.diffusion.clipping import Clip, clipping
-from ddim.diffusion.conditioning import DPS, Covariance, PiGDM, Projected, Resampled
+from ddim.diffusion.conditioning import DPS, Covariance, PiGDM, Projected, Resampled, blocks
 from ddim.diffusion.course import course
 from ddim.diffusion.guidance import Guidance, Label, guided, labels_of
 from ddim.diffusion.model import Denoiser, levels
@@ -55,8 +55,10 @@ def restoring(
     label: Label | None = None,
     guidance: float | Guidance = 1.0,
     shape: Sequence[int] | None = None,
+    jump: int = 1,
 ) -> Iterator[Moment]:
-    """The walk of one batch down `times` to images that y (N, …) could be of: see `restore`, which finishes them.
+    """The walk of one batch down `times`, in `blocks` of `jump` steps, to images that y (N, …) could be of: see
+    `restore`, which finishes them.
 
     streams: the numbers (N,) of each image's noise.
     """
@@ -66,7 +68,9 @@ def restoring(
     steps = draws(seed, streams, shape, like=x, first=OWN + 1)
     inner = with_noise(solver, eta, "small", steps)
     if resample > 1:
-        inner = Resampled(inner=inner, times=resample, noise=draws(seed, streams, shape, like=x, first=2 * APART))
+        back = draws(seed, streams, shape, like=x, first=2 * APART)
+        inner = Resampled(inner=inner, times=resample, noise=back, grid=tuple(times))
+        times = blocks(times, jump)
     model = clipping(guided(model, label, guidance), clip)
     if method == "projection":
         return walk(Projected(model, y, operator, noise), x, times, inner)
@@ -98,6 +102,7 @@ def restore(
     progress: bool = False,
     label: Label | None = None,
     guidance: float | Guidance = 1.0,
+    jump: int = 1,
 ) -> Tensor:
     """Images that y could be of, (N·answers, C, H, W) in [−1, 1] on the CPU: the answers of y[0] first.
 
@@ -105,24 +110,26 @@ def restore(
     returns: the pixels outside a mask to the last bit.
     operator: of `ddim.operators`, as `Inpainting(mask)`, `SuperResolution(4)`, `Colouring()`, `Blur(1.0)`.
     method: "projection" puts y into each x̂_0, "pigdm" and "dps" follow gradients through the network, which has to be
-    in float32; docs/editing.md says which when.  resample: RePaint's resamplings of each step, for "projection".
-    scale: of DPS's gradient.  covariance: of x_0 given x_t, for "pigdm"; see `ddim.diffusion.conditioning`.
+    in float32; docs/editing.md says which when.  resample: RePaint's resamplings, for "projection", of each step, or of
+    `jump` steps together.  scale: of DPS's gradient.  covariance: of x_0 given x_t, for "pigdm"; see
+    `ddim.diffusion.conditioning`.
     steps, spacing, times, solver, eta, seed, clip: as in `ddim.sample`. Answer j of image i is the same whatever
     `answers` and the batch. label: the class of all images, or one an image. Raises InputError.
     """
-    path, solver = checked(model, y, operator, method, answers, steps, spacing, times, solver, eta, noise, resample)
+    way = (method, answers, steps, spacing, times, solver, eta, noise, resample, jump)
+    path, solver = checked(model, y, operator, *way)
     check_seed(seed), check_scale(scale)
     shape = checked_shape(model, y, operator, shape)
     labels = None if label is None else labels_of(model, label, len(y))
     guided(model, labels, guidance)
     made, total = [], len(y) * answers
     size = default_batch_size(model, shape) if batch_size is None else batch_size
-    bar = progress_bar("restoring", total * (len(path) - 1), "image step") if progress else nullcontext(lambda n: None)
+    bar = progress_bar("restoring", total * (len(blocks(path, jump)) - 1)) if progress else nullcontext(lambda n: None)
     with bar as advance:
         for batch in chunks(total, size):
             rows, part = part_of(operator, batch, answers)
             given = None if labels is None else labels[rows]
-            how = (method, solver, eta, seed, noise, resample, scale, covariance, clip, given, guidance, shape)
+            how = (method, solver, eta, seed, noise, resample, scale, covariance, clip, given, guidance, shape, jump)
             for moment in restoring(model, y[rows], part, path, [stream(k, answers) for k in batch], *how):
                 advance(len(batch))
             made.append(finished(moment.x.cpu(), y[rows].cpu(), part, noise))
@@ -168,6 +175,7 @@ def checked(
     eta,
     noise,
     resample,
+    jump: int = 1,
 ) -> tuple[list[Time], Solver]:
     """The grid and the solver. Raises InputError where something cannot be restored so."""
     levels(model), choose("method", method, METHODS), check_whole("answers", answers), check_whole("resample", resample)
@@ -186,6 +194,11 @@ def checked(
         raise InputError(f"method dps takes steps of ddim only: leave out solver {found.name}")
     if method != "projection" and resample > 1:
         raise InputError(f"resample belongs to method projection: leave it out with method {method}")
+    check_whole("jump", jump)
+    if jump > 1 and resample == 1:
+        raise InputError(f"a jump of {jump} steps goes back for resample to take them again: give resample 2 or more")
+    if jump > len(path) - 1:
+        raise InputError(f"jump must be from 1 to {len(path) - 1}, the number of steps; got {jump}")
     precision = getattr(getattr(model, "facts", None), "precision", "fp32")
     if method in GRADIENTS and precision != "fp32":
         raise InputError(f"method {method} needs gradients through the network, which is in {precision}: take fp32")

@@ -99,7 +99,7 @@ def sample(
     labels = None if label is None else labels_of(model, label, n)
     batches = list(chunks(n, default_batch_size(model, shape) if batch_size is None else batch_size))
     made = []
-    bar = progress_bar("sampling", n * (len(path) - 1), "image step") if progress else nullcontext(lambda n: None)
+    bar = progress_bar("sampling", n * (len(path) - 1)) if progress else nullcontext(lambda n: None)
     with bar as advance:
         for indices in batches:
             x = None if noise is None else noise[indices.start : indices.stop]

@@ -99,7 +99,7 @@ def vary(
     labels = None if label is None else labels_of(model, label, len(images))
     made, total = [], len(images) * answers
     size = default_batch_size(model, images.shape[1:]) if batch_size is None else batch_size
-    bar = progress_bar("varying", total * (len(path) - 1), "image step") if progress else nullcontext(lambda n: None)
+    bar = progress_bar("varying", total * (len(path) - 1)) if progress else nullcontext(lambda n: None)
     with bar as advance:
         for batch in chunks(total, size):
             rows = [k // answers for k in batch]

@@ -72,7 +72,8 @@ def evaluate(
     against = reference_of(model, source, features, n, held_out, skip_broken, progress) if main else None
     settings = {"model": model.fingerprint, "precision": model.facts.precision, "seed": seed}
     settings |= {"clip": said(model, clip), "label": label, "guidance": kept(guidance)} | way_of(courses, spacing)
-    with opened(out / "evaluate.json", settings, batch_size, model, workers) as size:
+    most = max(calls_of(how, times) for times, how in courses.values())
+    with opened(out / "evaluate.json", settings, batch_size, model, workers, n, most) as size:
         jobs = {(S, e): job_of(out, n, size, *courses[S], S, e, settings, clip) for S, e in cells}
         shares = {cell: job.share(model, workers) for cell, job in jobs.items()}
         workers.wait_for_everyone()
@@ -93,8 +94,7 @@ def evaluate(
                     cost = {"evaluations": branches_of(guidance, job.solver, job.times, model.abar)}
                     measured.append({"steps": cell[0], "eta": cell[1], **cost, **measure(against, job, model.device)})
                     advance(0, "")
-        found = against and record(model, against, measured, n, settings, cells, name)
-        return found and written(found, against, jobs, out)
+        return against and written(record(model, against, measured, n, settings, cells, name), against, jobs, out)
 
 
 def way_of(courses: dict[int, tuple[list[Time], Solver]], spacing: str) -> dict:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import torch
 from torch import Tensor
@@ -54,9 +55,13 @@ def decode_all(images: ImageSet) -> tuple[Tensor, Tensor]:
     numbers (N,) of the others."""
     n, channels, size = len(images), images.channels, images.size
     out, kept = torch.empty(n, channels, size, size, dtype=torch.uint8), []
-    # Pillow decodes outside the interpreter's lock.
-    with ThreadPoolExecutor(os.cpu_count()) as pool, progress("decoding images", n, "image") as advance:
-        for i, image in enumerate(pool.map(images.decode, range(n))):
+    # Pillow decodes outside the interpreter's lock. What is left is not waited for after Ctrl-C.
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        closing(pool.map(images.decode, range(n))) as every,
+        progress("decoding images", n, "image") as advance,
+    ):
+        for i, image in enumerate(every):
             if image is not None:
                 out[len(kept)] = image
                 kept.append(i)

@@ -17,6 +17,7 @@ from ddim.images.files import contents_of, files_below, identity_of, is_image, k
 from ddim.images.image_set import ImageSet
 from ddim.images.labels import Labels, by_folder
 from ddim.images.tables import Table, has_shards, hub, parquet
+from ddim.system.files import meant
 
 __all__ = ["Folder", "Table", "find"]
 
@@ -70,8 +71,8 @@ def find(source: str, size: int, channels: int, skip_broken: bool = False) -> Im
     path, split, column = located(source)
     if not path.exists():
         name = source.partition("#")[0].removesuffix(f":{split}")
-        if path.suffix or name.count("/") != 1 or name.startswith((".", "~", "/")):
-            raise InputError(f"{source}: no such folder or file")
+        if path.suffix or name.count("/") != 1 or name.startswith((".", "~", "/")) or meant(path):
+            raise InputError(f"{source}: no such folder or file{meant(path)}")
         return Table(hub(name, split), source, size, channels, skip_broken, column)
     if not (path.is_file() or path.is_dir()):
         raise InputError(f"{source}: neither a file nor a folder")

@@ -170,7 +170,10 @@ def hub(source: str, split: str):
     try:
         return datasets.load_dataset(source, split=split or "train")
     except Exception as error:  # the library raises its own, the Hub's, pyarrow's and the network's
-        reason = one_line(error.__cause__ or error)
         if datasets.config.HF_HUB_OFFLINE:
-            reason = "HF_HUB_OFFLINE is set, and it is not in the cache: unset it once, or name a folder"
-        raise InputError(f"{source}: no such folder, and not reachable on the Hub either ({reason})") from error
+            why = "not in the cache of the Hub, which HF_HUB_OFFLINE forbids to ask: unset it once, or name a folder"
+        elif isinstance(error, ConnectionError):
+            why = "the Hub cannot be reached to ask there"
+        else:
+            why = f"the Hub says: {one_line(error.__cause__ or error)}"
+        raise InputError(f"{source}: no such folder, and {why}") from error

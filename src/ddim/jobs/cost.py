@@ -1,4 +1,4 @@
-"""What a long job will take, said before it begins."""
+"""What a long job will take: said before it begins, and how large its batches are for it."""
 
 import time
 from collections.abc import Sequence
@@ -11,14 +11,17 @@ from torch import Tensor
 from ddim.diffusion.guidance import Guidance, guided
 from ddim.diffusion.model import Model
 from ddim.diffusion.process import Prediction, from_eps
-from ddim.diffusion.sampling import generate
+from ddim.diffusion.sampling import default_batch_size, generate
 from ddim.diffusion.schedule import Time, level
 from ddim.diffusion.solvers import Solver, Stochastic, find
 from ddim.diffusion.walk import last, walk
+from ddim.networks.acceleration.compiled import Padded
 from ddim.system.messages import warn
 
 TIMED = 1000  # calls of the network, below which none is timed
 LONG = 30 * 60  # seconds, above which a job says what it will take
+WALK = 50  # calls of the network in a walk, below which none is timed for the size of the batches
+LOST = 30  # seconds that a batch takes at most, as far as smaller ones can do so: Ctrl-C loses the batch that is made
 
 
 def calls_of(solver: str | Solver, times: Sequence[Time]) -> int:
@@ -67,17 +70,39 @@ def warm_up(model: Model, size: int, calls: int) -> None:
     foretell(model, size, calls)
 
 
-@torch.no_grad()
 def foretell(model: Model, size: int, calls: int) -> None:
     """Say how long so many calls of the network will take, with `size` images each, where that is long."""
     if calls < TIMED:
         return
-    asked = guided(model, 0 if model.classes else None)
-    x, seconds = torch.zeros(size, *model.shape, device=model.device), 0.0
-    for _ in range(2):  # the first call is slow
-        begun = time.perf_counter()
-        asked(x, model.T).x0.sum().item()  # a GPU is waited for
-        seconds = time.perf_counter() - begun
+    seconds = seconds_of_a_call(model, size)
     if (total := calls * seconds) > LONG:
         how = f"{calls:,} calls of the network with {size} images, {seconds:.2g} s each on {model.device.type}"
         warn(f"this will take about {total / 3600:.1f} hours: {how}; fewer steps or images take less")
+
+
+@torch.no_grad()
+def seconds_of_a_call(model: Model, size: int) -> float:
+    """The seconds in which the network is called with so many images: the second time, for the first call is slow."""
+    asked = guided(model, 0 if model.classes else None)
+    x, seconds = torch.zeros(size, *model.shape, device=model.device), 0.0
+    for _ in range(2):
+        begun = time.perf_counter()
+        asked(x, model.T).x0.sum().item()  # a GPU is waited for
+        seconds = time.perf_counter() - begun
+    return seconds
+
+
+def batch_size_for(model: Model, n: int, calls: int) -> int:
+    """The size of the batches of n images whose walks call the network so often, where none is said: what fits; half of
+    it, and so on, as long as a batch would take more than LOST seconds; down to a sixteenth, below which it does not
+    pay. A quarter is timed on a CPU, where that is nearly as fast an image, and the whole on a GPU, where it is not.
+    """
+    size = default_batch_size(model)
+    least = max(1, size // 16)
+    if calls < WALK or n <= least or isinstance(model.network, Padded):
+        return size
+    few = min(n, max(1, size // 4) if model.device.type == "cpu" else size)
+    each = calls * seconds_of_a_call(model, few) / few
+    while size > least and min(size, n) * each > LOST:
+        size = max(least, size // 2)
+    return size

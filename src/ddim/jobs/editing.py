@@ -101,7 +101,8 @@ def edit(
     """
     out, workers = Path(out), workers or processes(str(model.device))
     beside = sheet_beside(out)
-    with opened(out / f"{what}.json", settings, batch_size, model, workers) as size:
+    n, calls = work.n * work.answers, work.steps * work.calls
+    with opened(out / f"{what}.json", settings, batch_size, model, workers, n, calls) as size:
         files, batches = Pngs(out), work.batches(size)
         share = share_of(files, batches, model.shape, workers)
         workers.wait_for_everyone()

@@ -1,6 +1,6 @@
 """Figures and animations of walks: the diffusion sequence, and paths between latents or images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ddim.diffusion.blending import among, classes_of
 from ddim.diffusion.clipping import Clip, clipping
-from ddim.diffusion.guidance import Guidance, guided
-from ddim.diffusion.interpolation import ddpm_path, faded, path_between
+from ddim.diffusion.guidance import Guidance, Label, guided
+from ddim.diffusion.interpolation import ddpm_path, faded, path_between, places_between
 from ddim.diffusion.latents import Latents, decoding, encoding, latents_of, parts_of
 from ddim.diffusion.model import Denoiser, Model, levels
 from ddim.diffusion.noise import normal
@@ -108,7 +109,7 @@ def interpolation_figure(
     format: str = "gif",
     batch_size: int | None = None,
     progress: bool = False,
-    label: int | str | None = None,
+    label: Label | None = None,
     guidance: float | Guidance = 1.0,
     numbers: Sequence[int] = (),
 ) -> Figure:
@@ -119,29 +120,30 @@ def interpolation_figure(
     solver: by default `exact` between images, whose ends come back, else `ddim`.
     spacing: by default quadratic between images, which gives latents the norm of noise, else linear.
     ddpm: the DDPM way between two ends, one row for each time of `mix_at`, with the noise of `seed`.
-    label, guidance, clip: as in `ddim.sample`, of all images; those encoded are decoded unclipped. Raises InputError.
+    label, guidance, clip: as in `ddim.sample`; a label for all images, or one an end, between which ε of both is mixed.
+    Images that were encoded are decoded unclipped. Raises InputError.
     """
-    T, model, real = len(levels(model)) - 1, guided(model, label, guidance), bool(images) and not ddpm
+    T, real = len(levels(model)) - 1, bool(images) and not ddpm
     spacing = spacing or ("quadratic" if real else "linear")
     path, solver = data_course(model, solver or ("exact" if real else "ddim"), steps, spacing, times)
     chosen = Selection(images, model.shape) if images else None
     mixed = tuple(mix_at) or tuple(max(1, T * k // 8) for k in (1, 2, 4, 6, 8))
-    check_ends(len(chosen) if chosen else len(seeds), frames, ddpm, mix_at, mixed, T)
-    noises = of_seeds(model, seeds, numbers).to(model.device)  # (2 or 4, C, H, W)
+    check_ends(count := len(chosen) if chosen else len(seeds), frames, ddpm, mix_at, mixed, T)
+    of_ends, led = led_by(model, label, guidance, count, frames)
+    z: Latents = of_seeds(model, seeds, numbers).to(model.device)  # (2 or 4, C, H, W)
     out = folder(Path(out))
     ends = chosen.batch(range(len(chosen))).to(model.device) if chosen else None
-    z: Latents = noises
     if chosen and not ddpm:
-        z = latents_of(last(encoding(model, ends, path, solver)), ends)
+        z = latents_of(last(encoding(of_ends, ends, path, solver)), ends)
         clip = False
     if ddpm and ends is None:
-        ends = last(decoding(clipping(model, clip), z, path)).x.clamp(-1, 1)
+        ends = last(decoding(clipping(of_ends, clip), z, path)).x.clamp(-1, 1)
     if ddpm:
         labels = [f"t = {t}" for t in mixed]
-        walks = [ddpm_path(model, ends[:1], ends[1:], t, frames, steps, seed, clip) for t in mixed]
+        walks = [ddpm_path(led(slice(None)), ends[:1], ends[1:], t, frames, steps, seed, clip) for t in mixed]
         total = sum(min(steps, t) for t in mixed)
     else:
-        labels, walks = [], sphere_walks(model, z, path, frames, solver, clip, batch_size)
+        labels, walks = [], sphere_walks(led, of_ends, z, path, frames, solver, clip, batch_size)
         total = len(walks) * (len(path) - 1)
     made = []
     with bar("sampling", total, progress) as advance:
@@ -149,8 +151,16 @@ def interpolation_figure(
             for moment in walk:
                 advance()
             made.append(moment.x.float().cpu())
-    rows = list(torch.cat(made).split(frames))  # each (frames, C, H, W)
-    return drawn(model, rows, labels, ends if chosen else None, out, format)
+    return drawn(model, list(torch.cat(made).split(frames)), labels, ends if chosen else None, out, format)
+
+
+def led_by(
+    model: Model, label: Label | None, guidance: float | Guidance, ends: int, frames: int
+) -> tuple[Denoiser, Callable[[slice], Denoiser]]:
+    """The model of the ends, given their classes, and what makes that of some of the frames between them."""
+    classes, places = classes_of(model, label, ends), places_between(ends, frames)
+    of_ends = guided(model, None if label is None else classes, guidance)
+    return of_ends, lambda part: among(model, classes, places[part], guidance)
 
 
 def of_seeds(model: Denoiser, seeds: Sequence[int], numbers: Sequence[int] = ()) -> Tensor:
@@ -201,7 +211,8 @@ def check_ends(count: int, frames: int, ddpm: bool, mix_at: Sequence[int], mixed
 
 
 def sphere_walks(
-    model: Model,
+    led: Callable[[slice], Denoiser],
+    of_ends: Denoiser,
     latents: Latents,
     path: Sequence[Time],
     frames: int,
@@ -209,14 +220,18 @@ def sphere_walks(
     clip: Clip | bool | None,
     batch_size: int | None,
 ) -> list[Iterator[Moment]]:
-    """The walks, a batch each, down from the sphere between two latents, or from the sheet between four."""
+    """The walks, a batch each, down from the sphere between two latents, or from the sheet between four.
+
+    led: the model of some of the images.  of_ends: that of the ends.
+    """
     z, nearest, weight = path_between(parts_of(latents)[0], frames)
     solver = find("ddim") if isinstance(solver, Implicit) else solver  # whose inverse is DDIM's step
     walks = []
-    for batch in batches_of(model, len(z), batch_size):
+    for batch in batches_of(of_ends, len(z), batch_size):
         part = slice(batch.start, batch.stop)
+        model = led(part)
         between: Latents = z[part]
         if isinstance(latents, tuple):
-            between = faded(model, between, latents, nearest[part], weight[part], path)
+            between = faded(model, of_ends, between, latents, nearest[part], weight[part], path)
         walks.append(decoding(clipping(model, clip), between, path, solver))
     return walks

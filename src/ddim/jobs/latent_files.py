@@ -1,5 +1,6 @@
 """Latents on disk: one safetensors file that knows the model, the grid, the solver and the images it was made from."""
 
+import hashlib
 import json
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -51,6 +52,7 @@ class LatentFile:
     def __init__(self, path: Path):
         from safetensors import SafetensorError, safe_open
 
+        self.path = path
         if not path.is_file():
             raise InputError(f"{path}: no such file; name latents made by ddim encode")
         try:
@@ -61,6 +63,11 @@ class LatentFile:
             self.times, self.model = [check_time(10**9, t) for t in self.about["times"]], str(self.about["model"])
         except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError):
             raise InputError(f"{path}: not latents made by ddim encode, or truncated") from None
+
+    def digest(self) -> str:
+        """Sixteen hex digits that name what the file holds, so that a job does not continue with another."""
+        with open(self.path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -18,12 +18,13 @@ from ddim.images.pixels import to_uint8
 from ddim.images.selection import Selection
 from ddim.jobs.adaptive_steps import keep, summary
 from ddim.jobs.bars import bar
+from ddim.jobs.continuing import continuing
 from ddim.jobs.cost import calls_of, foretell
-from ddim.jobs.image_files import clean_of
+from ddim.jobs.image_files import Pngs
 from ddim.jobs.latent_files import LatentFile, writing
-from ddim.jobs.sampling import SHEET, sheet_beside
+from ddim.jobs.sampling import SHEET, check_named, opened, share_of, sheet_beside
 from ddim.plots import sheets
-from ddim.system.files import folder, held
+from ddim.system.processes import Alone
 
 
 @dataclass(frozen=True)
@@ -144,33 +145,37 @@ def decode_files(
     label: Label | None = None,
     guidance: float | Guidance | None = None,
 ) -> Decoded:
-    """Decode a file of latents into PNG files in the folder `out`; the sheet of the first 64 lies beside it.
+    """Decode a file of latents into PNG files in the folder `out`; the sheet of the first 64 lies beside it. Called
+    again with the same settings, it continues where it was stopped.
 
     steps, spacing, times: by default the grid that the latents were made on. Another grid, or another model than
     theirs, needs `force`. solver: by default the one that they were made with; pairs need `exact`.
     label, guidance: by default those that they were made with. Raises InputError.
     """
-    file, out = LatentFile(Path(latents)), Path(out)
+    check_named(model, out)
+    file, out, workers = LatentFile(Path(latents)), Path(out), Alone(str(model.device))
     if is_tuned(solver):
         times, solver = course(model, solver, steps or len(file.times) - 1, times=times)
     path = checked_grid(file, Path(latents), model, steps, spacing, times, force)
-    solver, beside = decoder(file, Path(latents), solver), sheet_beside(out)
-    batches = batches_of(model, len(file), batch_size)
-    label = file.about.get("label") if label is None else label
+    solver, beside, n = decoder(file, Path(latents), solver), sheet_beside(out), len(file)
     guidance = file.about.get("guidance", 1.0) if guidance is None else guidance
-    guide = guide_of(model, label, guidance, len(file))
-    shown: list[torch.Tensor] = []
-    with held(folder(out)), bar("decoding", len(batches) * (len(path) - 1), progress) as advance:
-        clean_of(out, r"\d{5,}\.png")
-        for indices in batches:
-            for moment in decoding(guide(indices), file.batch(indices, model.device), path, solver):
-                advance()
-            images = to_uint8(moment.x.float()).cpu()
-            for k, image in zip(indices, images, strict=True):
-                sheets.save(sheets.to_pil(image), out / f"{k:05d}.png")
-            shown += list(images[: max(0, SHEET - len(shown))])
-    sheet = sheets.save(sheets.grid(torch.stack(shown)), beside)
-    return Decoded(out, len(file), sheet, len(shown))
+    label = plain(model, file.about.get("label") if label is None else label, n, guidance)
+    guide = guide_of(model, label, guidance, n)
+    settings = {
+        **{"model": model.fingerprint, "precision": model.facts.precision, "latents": file.digest()},
+        **{"steps": len(path) - 1, "solver": solver.name, "label": label, "guidance": kept(guidance), "times": path},
+    }
+    with opened(out / "decode.json", settings, batch_size, model, workers, n, calls_of(solver, path)) as size:
+        files = Pngs(out)
+        share = share_of(files, list(chunks(n, size)), model.shape, workers)
+        foretell(model, size, len(share) * calls_of(solver, path))
+        with continuing(out), bar("decoding", len(share) * (len(path) - 1), progress) as advance:
+            for indices in share:
+                for moment in decoding(guide(indices), file.batch(indices, model.device), path, solver):
+                    advance()
+                files.write(indices, to_uint8(moment.x.float()).cpu())
+        first = min(n, SHEET)
+        return Decoded(out, n, sheets.save(sheets.grid(files.read(range(first))), beside), first)
 
 
 def decoder(file: LatentFile, name: Path, solver: str | Solver | None) -> Solver:

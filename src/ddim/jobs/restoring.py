@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddim.diffusion.clipping import Clip
+from ddim.diffusion.conditioning import blocks
 from ddim.diffusion.guidance import Guidance, Label, kept, labels_of, plain
 from ddim.diffusion.model import Model
 from ddim.diffusion.noise import check_seed, normal
@@ -62,6 +63,7 @@ def restore_files(
     workers=None,
     label: Label | None = None,
     guidance: float | Guidance = 1.0,
+    jump: int = 1,
 ) -> Restored | None:
     """Restore images (files, folders, .parquet files, Hub ids) into the folder `out`, a PNG file an answer; the sheet
     of the first ones lies beside it. Called again with the same settings, it continues where it was stopped.
@@ -77,11 +79,10 @@ def restore_files(
     shape = model.shape if degrade or isinstance(operator, Inpainting) else known
     chosen = Selection(images, shape, skip_broken).first(n)
     given = Given(chosen, operator, degrade, noise, seed)
-    path, how = checked(
-        model, given.batch([0]), operator, method, answers, steps, spacing, times, solver, eta, noise, resample
-    )
+    way = (method, answers, steps, spacing, times, solver, eta, noise, resample, jump)
+    path, how = checked(model, given.batch([0]), operator, *way)
     settled = {"method": method, "solver": how, "eta": noise_of(eta)[0], "seed": seed, "noise": noise}
-    settled |= {"resample": resample, "scale": scale, "clip": clip, "guidance": guidance}
+    settled |= {"resample": resample, "jump": jump, "scale": scale, "clip": clip, "guidance": guidance}
     label = plain(model, label, len(chosen), guidance)
     settings = {
         **{"model": model.fingerprint, "precision": model.facts.precision, "images": digest(chosen), "task": task},
@@ -108,7 +109,8 @@ def work_of(model: Model, given: "Given", path: list[Time], answers: int, label:
     def finish(x: Tensor, rows: list[int]) -> Tensor:
         return finished(x.cpu(), given.batch(rows), given.operator, given.noise)
 
-    return Work(n, answers, 1, len(path) - 1, settled["resample"], walk, finish)
+    shown, calls = blocks(path, settled["jump"]), settled["resample"] * settled["jump"]
+    return Work(n, answers, 1, len(shown) - 1, calls, walk, finish)
 
 
 def chosen_mask(mask: str | Path | Tensor | None, model: Model) -> Tensor:

@@ -20,7 +20,7 @@ from ddim.diffusion.course import sampling_course
 from ddim.diffusion.guidance import ALL, Guidance, Label, kept, labels_of, plain
 from ddim.diffusion.model import Model, levels
 from ddim.diffusion.noise import check_seed
-from ddim.diffusion.sampling import chunks, default_batch_size, generate
+from ddim.diffusion.sampling import chunks, generate
 from ddim.diffusion.schedule import Time
 from ddim.diffusion.solvers import Solver, check_eta, check_variance, clip_with, noise_of, with_noise
 from ddim.diffusion.walk import Moment
@@ -29,16 +29,16 @@ from ddim.images.pixels import to_uint8
 from ddim.jobs.adaptive_steps import keep, summary
 from ddim.jobs.bars import Progress, bar
 from ddim.jobs.continuing import continuing
-from ddim.jobs.cost import calls_of, foretell
+from ddim.jobs.cost import batch_size_for, calls_of, foretell
 from ddim.jobs.image_files import Pngs, Shards, clean_of, pack
 from ddim.plots import sheets
-from ddim.system.files import clean, folder, held, is_part, writable
+from ddim.system.files import check_own, clean, folder, held, writable
 from ddim.system.json import claim, read_json
 from ddim.system.messages import warn
 from ddim.system.processes import processes
 
 # What a folder from before these settings existed was made with.
-BEFORE = {"solver": "ddim", "variance": "small", "label": None, "guidance": 1.0}
+BEFORE = {"solver": "ddim", "variance": "small", "label": None, "guidance": 1.0, "jump": 1}
 EVALUATIONS = "evaluations.jsonl"  # of an adaptive solver
 SHEET = 64  # images on the sheet of the first ones
 
@@ -142,7 +142,7 @@ def sample_files(
     }
     if path[-1] > model.facts.last_time and workers.is_main_process:
         warn(f"the times end at {path[-1]}, not at 0: the images will still be noisy")
-    with opened(out / "sample.json", settings, batch_size, model, workers) as size:
+    with opened(out / "sample.json", settings, batch_size, model, workers, n, calls_of(how, path)) as size:
         files = Shards(folder(out / "shards")) if npz else Pngs(out)
         job = Job(files, n, size, path, eta, seed, clip, how, variance, label, guidance)
         share = job.share(model, workers)
@@ -216,21 +216,23 @@ def said(model: Model, clip: Clip | bool | None) -> bool | list:
 
 
 @contextmanager
-def opened(path: Path, settings: dict[str, Any], batch_size: int | None, model: Model, workers) -> Iterator[int]:
-    """Hold a folder for the images of `settings`, new or begun before: `path` is the file in it that keeps them.
+def opened(
+    path: Path, settings: dict[str, Any], batch_size: int | None, model: Model, workers, n: int, calls: int
+) -> Iterator[int]:
+    """Hold a folder for n images of `settings`, new or begun before: `path` is the file in it that keeps them.
 
-    Yields the batch size: as given, as the folder was begun with, or what fits; all processes get the same. Raises
-    InputError where the folder holds other files, files made with other settings, or another process at work.
+    calls: of the network, in a batch's walk. Yields the batch size: as given, as the folder was begun with, or what
+    `batch_size_for` finds; all processes get the same. Raises InputError where the folder holds other files, files made
+    with other settings, or another process at work.
     """
     if batch_size is not None:
         check_whole("batch size", batch_size)
-    if not path.exists() and path.parent.is_dir() and any(not is_part(file) for file in path.parent.iterdir()):
-        raise InputError(f"{path.parent}: holds other files; name an empty or a new folder by --out")
+    check_own(path)
     workers.wait_for_everyone()
     with held(path.parent) if workers.is_main_process else nullcontext():
         if workers.is_main_process:
             before = read_json(path) if path.exists() else {}
-            size = batch_size or before.get("batch_size") or default_batch_size(model)
+            size = batch_size or before.get("batch_size") or batch_size_for(model, n, calls)
             if before.get("eta") == "hat" and settings.get("variance") == "large":
                 settings = {**settings, "eta": "hat", "variance": "small"}  # the same, by its name of before
             claim(path, {**settings, "batch_size": size}, BEFORE)

@@ -23,6 +23,7 @@ from ddim.studio.ways import classes_for
 from ddim.studio.work import LIVE, html, number, view, whole, work
 
 MOST = 16  # answers
+UNPAINTED = (0.0, "")  # when the last stroke ended, in the page's time, and the mask
 
 
 def picked(drawn, given, chosen) -> Given:
@@ -62,7 +63,7 @@ def inpaint(studio: Studio, page, name, drawn, given, chosen, mask, method, answ
     """Make what is painted anew."""
     one, exact = picked(drawn, given, chosen), choose("method", method, {m: m in GRADIENTS for m in METHODS})
     origin, model = studio.origin(name, exact), studio.model(name, exact)
-    painted = mask_of(mask, model.shape)
+    painted = mask_of(mask[1], model.shape)
     answers, seed = whole(answers, "the number of answers", 1, MOST), whole(seed, "the seed", 0, 2**53)
     steps = whole(steps, "the number of steps", 1, model.T)
     resample = whole(resample, "how often a step is taken", 1, 20) if method == "projection" else 1
@@ -157,7 +158,7 @@ def count(value: int, label: str) -> gr.Number:
 
 def tab(studio: Studio, model: gr.Dropdown, drawn: gr.State, given: gr.State) -> Tray:
     """Build the tab, and return its tray; its `classes` are the fields that depend on the model's."""
-    page, mask = SimpleNamespace(), gr.State("")
+    page, mask = SimpleNamespace(), gr.State(UNPAINTED)
     known = classes_for(studio.model(studio.models[0]))
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=280, elem_classes="controls"):
@@ -196,10 +197,10 @@ def tab(studio: Studio, model: gr.Dropdown, drawn: gr.State, given: gr.State) ->
     ):
         work(go.click, page.note, bound(handler, studio, page), inputs + own, outputs, stop)
     tray.chosen.change(
-        lambda *every: (shown(*every), ""), [drawn, given, tray.chosen], [canvas, mask], queue=False,
+        lambda *every: (shown(*every), UNPAINTED), [drawn, given, tray.chosen], [canvas, mask], queue=False,
         show_progress="hidden", api_visibility="private",
     )  # fmt: skip
-    view(canvas.paint, page.note, painted_on(page, mask), [], [mask], ordered=True)
+    view(canvas.paint, page.note, painted_on(page, mask), [mask], [mask], ordered=True)
     tray.classes = [source, target]
     return tray
 
@@ -211,9 +212,10 @@ def bound(handler, studio: Studio, page):
 def painted_on(page, mask: gr.State):
     """The handler of a stroke."""
 
-    def paint(event: gr.EventData):
+    def paint(known: tuple[float, str], event: gr.EventData):
         bits = str(event.mask)
-        yield {mask: bits, page.note: render.note(f"{bits.count('1')} pixels are painted.")}
+        if event.at > known[0]:  # two quick strokes may come the other way round
+            yield {mask: (event.at, bits), page.note: render.note(f"{bits.count('1')} pixels are painted.")}
 
     return paint
 

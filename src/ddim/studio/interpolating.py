@@ -66,7 +66,7 @@ def interpolate(studio: Studio, page, name: str, drawn, given, chosen, frames, s
         z: Any = latents_of(moment, images)
     else:
         z = of_seeds(model, [one.seed for one in ends], [one.number for one in ends]).to(model.device)
-    walks, made = sphere_walks(model, z, path, frames, solver, False if real else None, None), []
+    walks, made = sphere_walks(lambda part: model, model, z, path, frames, solver, False if real else None, None), []
     for b, walk in enumerate(walks):
         for i, moment in enumerate(walk, 1):
             done = (b + i / steps) / len(walks)

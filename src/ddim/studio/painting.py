@@ -57,7 +57,7 @@ function at(canvas, event) {
   return [Math.floor((event.clientX - box.left) / box.width * canvas.width),
           Math.floor((event.clientY - box.top) / box.height * canvas.height)];
 }
-const tell = canvas => trigger('paint', {mask: state(canvas).mask.join('')});
+const tell = canvas => trigger('paint', {mask: state(canvas).mask.join(''), at: performance.now()});
 element.addEventListener('pointerdown', event => {
   const canvas = of(event);
   if (!canvas) return;

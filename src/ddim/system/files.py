@@ -5,7 +5,8 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TextIO
 
@@ -113,6 +114,12 @@ def writable(path: Path) -> Path:
     return path
 
 
+def check_own(path: Path) -> None:
+    """Raise InputError where the folder of `path`, the file with a job's settings, holds files and not that one."""
+    if not path.exists() and path.parent.is_dir() and any(not is_part(file) for file in path.parent.iterdir()):
+        raise InputError(f"{path.parent}: holds other files; name an empty or a new folder by --out")
+
+
 def folder(path: Path) -> Path:
     """Make `path` a folder that can be written, or raise InputError."""
     try:
@@ -120,6 +127,20 @@ def folder(path: Path) -> Path:
     except OSError as error:
         raise refused(path, error) from error
     return path
+
+
+def meant(path: Path) -> str:
+    """The end of a line on a path that is not there: what may have been meant, by the nearest name that is there."""
+    at = Path(path.anchor or ".")
+    parts = path.parts[bool(path.anchor) :]
+    with suppress(OSError):  # of a folder that cannot be read
+        for k, part in enumerate(parts):
+            if not (at / part).exists():
+                near = get_close_matches(part, [file.name for file in at.iterdir()], 1, 0.7)
+                found = at.joinpath(near[0], *parts[k + 1 :]) if near else at / part
+                return f"; did you mean {found}?" if found.exists() else ""
+            at /= part
+    return ""
 
 
 def is_held(path: Path) -> bool:

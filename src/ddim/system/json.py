@@ -89,7 +89,7 @@ def _words(kind: Any) -> str:
         return ", ".join(str(part) for part in parts)
     if origin is tuple:
         one = _words(parts[0]).removeprefix("a ")
-        return f"a list, each {one}" if parts[1] is ... else f"a list of {len(parts)}, each {one}"
+        return f"a list, each {one}" if parts[1:] == (...,) else f"a list of {len(parts)}, each {one}"
     return "null" if kind in (None, type(None)) else WORDS.get(kind, str(kind))
 
 

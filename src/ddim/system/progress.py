@@ -61,19 +61,22 @@ def clock_of(seconds: float) -> str:
 
 @contextmanager
 def progress(
-    what: str, total: int, unit: str = "step", done: int = 0, show: bool = True, each: int = 1
+    what: str, total: int, unit: str = "", done: int = 0, show: bool = True, each: int = 1, percent: bool = False
 ) -> Iterator[Callable[..., None]]:
-    """A bar over `total` steps, of `each` units of the rate that is shown.
+    """A bar over `total` steps, of `each` units of the rate that is shown; without a unit, a percentage and no rate:
+    steps of images are no number for people. percent: in the place of the steps, also with a unit.
 
     Yields `advance(n=1, note=None, total=None, left=None)`; a note is shown at the end of the line until there is
     another. total, left: other steps than were thought, and the seconds left, where these are known better than by the
     rate.
     """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, Progress, TextColumn
 
+    percent = percent or not unit
     fields = [TextColumn(f"{{task.fields[{name}]}}") for name in ("rate", "left", "note")]
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), *fields)
+    count = "{task.percentage:.0f}%" if percent else "{task.completed:.0f}/{task.total:.0f}"
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn(count), *fields)
     console = Console(file=Unfailing(sys.stderr))
     with Progress(*columns, console=console, refresh_per_second=4, disable=not show) as bars:
         task = bars.add_task(what, total=total, completed=done, rate="", left="", note="")
@@ -90,13 +93,14 @@ def progress(
             if speed:
                 left = (total - state.completed - n) / speed if left is None else left
                 rate = f"{speed * each:,.{0 if speed * each >= 10 else 2}f} {unit}/s"
-                fields |= {"rate": rate, "left": f"{clock_of(max(0, left))} left"}
+                fields |= {"rate": rate} if unit else {}
+                fields["left"] = f"{clock_of(max(0, left))} left"
             bars.update(task, advance=n, total=total, **fields)
             # In a log file there is no bar to redraw: a line now and then says as much.
             if not console.is_terminal and time.monotonic() > due:
                 due, f = time.monotonic() + QUIET, state.fields
-                line = f"{what} {state.completed:.0f}/{state.total:.0f} {f['rate']} {f['left']} {f['note']}"
-                print(line.rstrip(), file=console.file, flush=True)
+                line = f"{what} {count.format(task=state)} {f['rate']} {f['left']} {f['note']}"
+                print(" ".join(line.split()), file=console.file, flush=True)
 
         try:
             yield advance
@@ -105,7 +109,7 @@ def progress(
             raise
 
 
-def track(items: Iterable[Item], what: str, total: int, unit: str = "step") -> Iterator[Item]:
+def track(items: Iterable[Item], what: str, total: int, unit: str = "") -> Iterator[Item]:
     """Iterate under a bar."""
     with progress(what, total, unit) as advance:
         for item in items:

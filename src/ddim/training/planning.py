@@ -11,7 +11,7 @@ from ddim.images.image_set import ImageSet, quiet
 from ddim.system.messages import say, warn
 from ddim.training import budget
 from ddim.training.budget import DataFacts, Rung, Speed
-from ddim.training.request import Request, note_unplanned
+from ddim.training.request import Request
 from ddim.training.settings import Settings
 from ddim.training.speed import measured, sum_of
 from ddim.training.watch import Watch, in_words
@@ -27,7 +27,6 @@ def planned(ask: Request, source: ImageSet, begun_with: Model | None, accelerato
     main, settings = accelerator.is_main_process, ask.settings
     data = look(source)
     if main:
-        note_unplanned(ask)
         say(f"measuring this machine, to choose for {settings.optimiser.time}")
     each = min(4.0, watch.budget / 60)  # seconds of measuring a network
     if fixed(ask):

@@ -14,6 +14,8 @@ from ddim.training.presets import FINE_TUNING, PRESETS
 from ddim.training.run import stored
 from ddim.training.settings import Settings
 
+UNBEGUN = "unplanned"  # in train.json, until a run is begun there: the names of the settings that the caller gave
+
 
 @dataclass(frozen=True)
 class Request:
@@ -46,14 +48,14 @@ def request(
         if preset not in (None, begun):
             was = f"preset {begun}" if begun else "no preset"
             raise InputError(f"{out}: was begun with {was}, not {preset}; name the same, or another --out")
-        if (said := read_json(out / "train.json").get("unplanned")) is not None:  # stopped before its first step
+        if (said := read_json(out / "train.json").get(UNBEGUN)) is not None:  # stopped before its first step
             now = with_places(before.changed(**changes))
             now.check()
             return Request(begun, now, out, False, frozenset(said) | frozenset(changes), {})
         now, before = with_places((settings or before).changed(**changes)), with_places(before)
         now.check()
         return Request(begun, now, out, True, frozenset(changes), before.check_resume(now))
-    if (out / "train.json").exists():
+    if (out / "train.json").exists() and UNBEGUN not in read_json(out / "train.json"):
         raise InputError(f"{out}: already holds a run; pass --resume to continue it, or another --out")
     base = base_of(preset, settings, changes)
     now = with_places((settings or base).changed(**changes))
@@ -62,24 +64,24 @@ def request(
     return Request(preset, now, out, False, frozenset(changes) | differing, {})
 
 
-def note_unplanned(ask: Request) -> None:
-    """Write down what is asked for, so that a stop before anything was chosen can be resumed like any other."""
-    record = {"preset": ask.preset, **ask.settings.flat(), "unplanned": sorted(ask.said)}
+def note_unbegun(ask: Request) -> None:
+    """Write down what is asked for, so that a stop before the run is begun can be resumed like any other."""
+    record = {"preset": ask.preset, **ask.settings.flat(), UNBEGUN: sorted(ask.said)}
     write_json(ask.out / "train.json", record)
 
 
-def leave_unplanned(out: Path, preset: str | None, kind: type[BaseException] | None) -> None:
-    """On the way out by an error, where nothing was chosen yet: take back what `note_unplanned` wrote of what cannot be
-    done; of what was stopped, say how it is continued."""
-    record = out / "train.json"
-    if kind is None or not record.exists() or "unplanned" not in read_json(record):
+def leave_unbegun(ask: Request, kind: type[BaseException] | None) -> None:
+    """On the way out by an error before the run was begun: take back what `note_unbegun` wrote of what cannot be done;
+    of what was stopped, say how it is continued."""
+    record = ask.out / "train.json"
+    if kind is None or not record.exists() or UNBEGUN not in read_json(record):
         return
-    if issubclass(kind, KeyboardInterrupt):
-        say(f"stopped before the first step; continue with: {resuming(preset, out)}")
-    elif issubclass(kind, InputError):
+    if issubclass(kind, InputError):
         record.unlink()
         with suppress(OSError):  # the folder holds something else
-            out.rmdir()
+            ask.out.rmdir()
+    elif not issubclass(kind, Exception):  # Ctrl-C, SIGTERM
+        say(f"stopped before the first step; continue with: {resuming(ask.preset, ask.out)}")
 
 
 def base_of(preset: str | None, settings: Settings | None, changes: dict[str, Any]) -> Settings:

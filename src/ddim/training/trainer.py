@@ -26,7 +26,7 @@ from ddim.training.held_out import divided
 from ddim.training.measuring import report
 from ddim.training.new_model import build
 from ddim.training.planning import planned
-from ddim.training.request import Request, leave_unplanned, request, resuming
+from ddim.training.request import Request, leave_unbegun, note_unbegun, request, resuming
 from ddim.training.run import Run, content_of
 from ddim.training.settings import Settings
 from ddim.training.steps import continue_by, steps
@@ -82,8 +82,8 @@ def train(
     accelerator = accelerate(ask.settings, device, ask.out)
     main, runs = accelerator.is_main_process, []
     with watched(lambda: lost(ask, runs)), ExitStack() as stack:
+        hold(ask, stack, main)
         if watch.budget and not ask.resume:
-            hold(ask.out, ask.preset, stack, main)
             ask = planned(ask, source, begun_with, accelerator, watch)
             source = images_of(ask.settings)
         check_shares(ask.settings.optimiser, accelerator)
@@ -91,13 +91,13 @@ def train(
         model = model_for(ask, begun_with, classes).to(accelerator.device)
         run = Run(ask.settings, ask.preset, ask.out, model, classes)
         runs.append(run)
-        images, labels = begin(run, source, known, accelerator, stack, ask.changes if ask.resume else None)
+        images, labels = begin(run, source, known, accelerator, ask.changes if ask.resume else None)
         if ask.resume:
             continue_by(watch, run, ask.changes, main)
         run.tracker = stack.enter_context(tracked(ask.settings, accelerator, ask.out, run.state.step))
         o, show = ask.settings.optimiser, progress and main
         total = max(1, run.state.step) if watch.budget else o.steps  # the first: until there is a rate
-        bar = progress_bar("training", total, "image", run.state.step, show, o.batch_size)
+        bar = progress_bar("training", total, "image", run.state.step, show, o.batch_size, bool(watch.budget))
         parts = divided(images, labels, ask.settings.data.held_out, o.seed)
         due = stack.enter_context(closing(steps(run, parts, accelerator, watch, stack.enter_context(bar))))
         for walk, path in due:
@@ -146,23 +146,24 @@ def labels_for(source: ImageSet) -> Labels:
     return found
 
 
-def hold(out: Path, preset: str | None, stack: ExitStack, main: bool) -> None:
-    """Hold the run folder, and leave it as it was where what was asked for cannot be done after all."""
-    if main:
-        stack.enter_context(held(out))
-        stack.push(lambda kind, *error: leave_unplanned(out, preset, kind))
+def hold(ask: Request, stack: ExitStack, main: bool) -> None:
+    """Hold the run folder, and note in it what is asked for until a run is begun there, which may take a while."""
+    if not main:
+        return
+    stack.enter_context(held(ask.out))
+    if not ask.resume:
+        note_unbegun(ask)
+        stack.push(lambda kind, *error: leave_unbegun(ask, kind))
 
 
-def begin(run: Run, source: ImageSet, known: Labels | None, accelerator, stack: ExitStack, changes: dict | None):
-    """Decode the images, hold the run folder, and begin the run in it; or, with changes, resume it. Returns the images
-    and, where classes are trained, their labels (len(images),).
+def begin(run: Run, source: ImageSet, known: Labels | None, accelerator, changes: dict | None):
+    """Decode the images, and begin the run in its folder; or, with changes, resume it. Returns the images and, where
+    classes are trained, their labels (len(images),).
 
     Only the main process writes.
     """
     with accelerator.local_main_process_first():  # what it decodes, the others of the machine find in the cache
         images, numbers = load_numbered(source)
-    if not run.settings.optimiser.time or changes is not None:  # else it is held since before the measuring
-        hold(run.out, run.preset, stack, accelerator.is_main_process)
     labels = None if known is None else torch.from_numpy(known.numbers)[numbers]
     if accelerator.is_main_process:
         parameters = sum(p.numel() for p in run.model.network.parameters())

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated
 
@@ -30,8 +31,8 @@ class Data:
     as in stl10_binary.tar.gz:test; one of several columns behind a #, as in pairs.parquet#target."""
     size: int = 64
     """Height and width of each image on the sheet, in pixels."""
-    out: Path = Path("data.png")
-    """File to write: the sheet."""
+    out: Path | None = None
+    """File to write: the sheet; by default data.png, or the first of data-2.png, data-3.png, … that is not there."""
     report: AsJson = AsJson()
 
 
@@ -41,11 +42,18 @@ def main(args: Sequence[str]) -> None:
     from ddim.plots import sheets
     from ddim.system.files import writable
 
-    sheets.check_suffix(o.out)
-    writable(o.out.parent)
+    out = o.out or free(Path("data.png"))
+    sheets.check_suffix(out)
+    writable(out.parent)
     found = summarise(o.source, o.size, progress=True)
-    sheets.save(sheets.grid(found.images), o.out)
-    print_json(record(found)) if o.report.json else show(found, o.out)
+    sheets.save(sheets.grid(found.images), out)
+    print_json(record(found)) if o.report.json else show(found, out)
+
+
+def free(path: Path) -> Path:
+    """A name that no file has: that of `path`, or with the first number from 2 on."""
+    names = (path.with_stem(f"{path.stem}-{k}") for k in count(2))
+    return next(name for name in chain([path], names) if not name.exists())
 
 
 def record(found) -> dict[str, object]:

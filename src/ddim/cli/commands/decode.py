@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ddim.cli.models import load_model
+from ddim.cli.models import check_first, load_model
 from ddim.cli.options import EXACT, Machine, ModelName, SolverName, Spacing, Times, parse
 from ddim.system.messages import say
 
@@ -19,7 +19,10 @@ EXAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Decode:
-    """They are decoded with the solver and the steps that they were encoded with."""
+    """They are decoded with the solver and the steps that they were encoded with.
+
+    The same command continues where it was stopped.
+    """
 
     model: ModelName
     """A bundled name, a run or model folder, or a Hub id."""
@@ -50,6 +53,7 @@ def main(args: Sequence[str]) -> None:
     from ddim.jobs.latent_jobs import decode_files
 
     LatentFile(o.latents)  # refused before the model is loaded
+    check_first(o.model, o.out / "decode.json", (o.label,))
     model = load_model(o.model, o.machine)
     made = decode_files(
         model, o.latents, o.out, o.steps, o.spacing, o.times, o.solver, o.force, o.machine.batch_size, True,

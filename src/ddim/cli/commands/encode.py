@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ddim.cli.classes import Classes
-from ddim.cli.models import load_model
+from ddim.cli.models import check_first, load_model
 from ddim.cli.options import EXACT, NEED_IMAGES, Grid, ImageNames, Machine, ModelName, SolverName, parse
 from ddim.cli.tolerance import Tolerance
 from ddim.system.messages import say
@@ -42,6 +42,7 @@ def main(args: Sequence[str]) -> None:
     solver = o.tolerance.solver(None if o.solver == "ddim" else o.solver) or "ddim"
     from ddim.jobs.latent_jobs import encode_files
 
+    check_first(o.model, labels=(o.classes.label,))
     model, g = load_model(o.model, o.machine), o.grid
     if o.tolerance.tolerance is not None and g == Grid(steps=100):
         g = Grid(steps=10)  # the steps between are its own

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddim.cli.classes import ManyClasses
-from ddim.cli.models import load_model
+from ddim.cli.models import check_first, load_model
 from ddim.cli.options import Clipping, Eta, Machine, ModelName, SolverName, Spacing, parse
 from ddim.cli.records import AsJson, print_json
 from ddim.system.messages import say
@@ -66,6 +66,7 @@ def main(args: Sequence[str]) -> None:
     from ddim.system.processes import processes
 
     workers, out = processes(o.machine.device), o.out or Path("evaluations") / Path(o.model).name
+    check_first(o.model, out / "evaluate.json", (o.classes.label,))
     model = load_model(o.model, o.machine, workers.device, workers.is_main_process and not o.report.json, o.compile)
     found = evaluate(
         model, out, reference=o.reference, held_out=o.held_out, steps=o.steps, eta=o.eta, n=o.n, features=o.features,

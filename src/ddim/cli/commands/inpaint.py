@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ddim.cli.classes import Classes
 from ddim.cli.editing import MaskFile, Method, load_for, tell
+from ddim.cli.models import check_first
 from ddim.cli.options import NEED_IMAGES, Clipping, ImageNames, Machine, ModelName, parse
 from ddim.errors import InputError
 
@@ -49,13 +50,14 @@ def main(args: Sequence[str]) -> None:
     from ddim.system.processes import processes
 
     workers = processes(o.machine.device)
+    check_first(o.model, o.out / "restore.json", (o.classes.label,), o.mask)
     model = load_for(o.model, o.machine, m.method, workers)
     found = restore_files(
         model, o.images, o.out, "inpaint", o.mask, degrade=o.measure, method=m.method, answers=m.answers,
         steps=m.grid.steps, spacing=m.grid.spacing, times=m.grid.times, eta=m.eta, seed=m.seed, noise=m.noise,
         resample=m.resample, scale=m.scale, clip=o.clipping.value(), batch_size=o.machine.batch_size,
         skip_broken=o.skip_broken, n=o.n, progress=True, workers=workers, label=o.classes.label,
-        guidance=o.classes.value(),
+        guidance=o.classes.value(), jump=m.jump,
     )  # fmt: skip
     if found:
         tell(found, o.measure)

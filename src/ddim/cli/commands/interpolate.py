@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ddim.cli.classes import Classes
-from ddim.cli.models import load_model
+from ddim.cli.classes import EndClasses
+from ddim.cli.models import check_first, load_model
 from ddim.cli.options import (
     EXACT,
     Clipping,
@@ -53,7 +53,7 @@ class Interpolate:
     solver: SolverName | None = None
     """How images are encoded and decoded; by default exact between real images, so that the ends come back as they
     were, and ddim between seeds."""
-    classes: Classes = Classes()
+    classes: EndClasses = EndClasses()
     ddpm: bool = False
     """The DDPM way: diffuse two images to a time, mix them linearly, denoise from there with η = 1."""
     time: tuple[int, ...] = ()
@@ -74,9 +74,10 @@ def main(args: Sequence[str]) -> None:
         one_of([*args, "IMAGE"], "IMAGE", "--seeds", "--numbers")
     from ddim.jobs.latent_figures import interpolation_figure
 
+    check_first(o.model, labels=o.classes.label)
     model, g = load_model(o.model, o.machine), o.grid
     made = interpolation_figure(
         model, o.out, o.images, o.seeds, o.frames, g.steps, g.spacing, g.times, o.solver, o.ddpm, o.time, o.seed,
-        o.clipping.value(), o.format, o.machine.batch_size, True, o.classes.label, o.classes.value(), o.numbers,
+        o.clipping.value(), o.format, o.machine.batch_size, True, o.classes.of_ends(), o.classes.value(), o.numbers,
     )  # fmt: skip
     say(f"figure: {made.figure}", f"animation: {made.animation}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ddim.cli.models import load_model
+from ddim.cli.models import check_first, load_model
 from ddim.cli.options import EXACT, NEED_IMAGES, ImageNames, Machine, ModelName, SolverName, Spacing, parse
 from ddim.cli.records import AsJson, print_json
 from ddim.system.messages import say
@@ -18,7 +18,10 @@ EXAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Likelihood:
-    """How probable images are to a model: a line with their bits per dimension, of which less is better."""
+    """How probable images are to a model: a line with their bits per dimension, of which less is better.
+
+    The same command continues where it was stopped.
+    """
 
     model: ModelName
     """A bundled name, a run or model folder, or a Hub id."""
@@ -49,18 +52,24 @@ class Likelihood:
     skip_broken: bool = False
     """Leave images out that cannot be read, instead of stopping."""
     report: AsJson = AsJson()
-    out: Path = Path("likelihood")
-    """Folder to write: likelihood.json, and terms.png of vlb."""
+    out: Path | None = None
+    """Folder to write: likelihood.json, and terms.png of vlb; by default one in likelihood/ named after the model, the
+    method and the steps."""
     machine: Machine = EXACT
+
+    def folder(self) -> Path:
+        steps = f"-S{self.steps}" if self.steps else ""
+        return self.out or Path("likelihood") / f"{Path(self.model).name}-{self.method}{steps}"
 
 
 def main(args: Sequence[str]) -> None:
     o = parse(Likelihood, "likelihood", args)
     from ddim.evaluation.likelihood_table import lines, measure_likelihood
 
+    check_first(o.model, o.folder() / "settings.json", (o.label,))
     model = load_model(o.model, o.machine, show=not o.report.json)
     found = measure_likelihood(
-        model, o.images, o.out, o.method, o.steps, o.spacing, o.solver, o.variance, o.clip == "on", o.probes, True,
+        model, o.images, o.folder(), o.method, o.steps, o.spacing, o.solver, o.variance, o.clip == "on", o.probes, True,
         o.seed, o.label, o.n, o.machine.batch_size, o.skip_broken, progress=True,
     )  # fmt: skip
     if o.report.json:

@@ -24,7 +24,7 @@ class Reconstruct:
     images: ImageNames = field(default=(), metadata=NEED_IMAGES)
     """Image files, folders, .parquet files or Hub ids; `digits` for the embedded ones."""
     steps: tuple[int, ...] = ()
-    """Numbers of steps; by default those of 10 20 50 100 200 500 1000 that are at most T."""
+    """Numbers of steps; by default 10 20 50 100. The paper's go on with 200 500 1000, which take ten times as long."""
     n: int | None = None
     """Take the first n images only."""
     spacing: Spacing = "linear"

@@ -8,6 +8,7 @@ from typing import Literal
 from ddim.cli.checks import check_number
 from ddim.cli.classes import Classes
 from ddim.cli.editing import Method, load_for, tell
+from ddim.cli.models import check_first
 from ddim.cli.options import NEED_IMAGES, Clipping, ImageNames, Machine, ModelName, parse
 
 EXAMPLES = (
@@ -54,11 +55,12 @@ def main(args: Sequence[str]) -> None:
     from ddim.system.processes import processes
 
     workers = processes(o.machine.device)
+    check_first(o.model, o.out / "restore.json", (o.classes.label,))
     model = load_for(o.model, o.machine, m.method, workers)
     found = restore_files(
         model, o.images, o.out, o.task, None, o.factor, o.sigma, o.degrade, m.method, m.answers, m.grid.steps,
         m.grid.spacing, m.grid.times, "ddim", m.eta, m.seed, m.noise, m.resample, m.scale, o.clipping.value(),
-        o.machine.batch_size, o.skip_broken, o.n, True, workers, o.classes.label, o.classes.value(),
+        o.machine.batch_size, o.skip_broken, o.n, True, workers, o.classes.label, o.classes.value(), m.jump,
     )  # fmt: skip
     if found:
         tell(found, o.degrade)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from ddim.cli.classes import ManyClasses
-from ddim.cli.models import load_model
+from ddim.cli.models import check_first, load_model
 from ddim.cli.options import Clipping, Machine, ModelName, Noise, SampleGrid, SolverName, parse
 from ddim.cli.tolerance import Tolerance
 from ddim.system.messages import say
@@ -69,6 +69,7 @@ def main(args: Sequence[str]) -> None:
     from ddim.system.processes import processes
 
     check_pick(o.pick, o.n)
+    check_first(o.model, o.out and o.out / "sample.json", (o.classes.label,))
     solver = o.tolerance.solver(o.solver)
     workers = processes(o.machine.device)
     model = load_model(o.model, o.machine, workers.device, workers.is_main_process, o.compile)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from ddim.cli.classes import Classes
-from ddim.cli.models import load_model
+from ddim.cli.models import check_first, load_model
 from ddim.cli.options import Clipping, Grid, Machine, ModelName, SolverName, parse
 from ddim.system.messages import say
 
@@ -44,6 +44,7 @@ def main(args: Args[str]) -> None:
     o = parse(Sequence, "sequence", args)
     from ddim.jobs.latent_figures import diffusion_sequence
 
+    check_first(o.model, labels=(o.classes.label,))
     model, g = load_model(o.model, o.machine), o.grid
     made = diffusion_sequence(
         model, o.out, o.n, o.frames, g.steps, g.spacing, g.times, o.seed, o.clipping.value(), o.solver, o.format,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ddim.cli.checks import check_number
 from ddim.cli.classes import Classes
-from ddim.cli.models import load_model
+from ddim.cli.models import check_first, load_model
 from ddim.cli.options import (
     EXACT,
     NEED_IMAGES,
@@ -71,6 +71,7 @@ def main(args: Sequence[str]) -> None:
     from ddim.system.processes import processes
 
     workers = processes(o.machine.device)
+    check_first(o.model, o.out / "vary.json", (o.classes.label, o.source))
     model = load_model(o.model, o.machine, workers.device, workers.is_main_process)
     found = vary_files(
         model, o.images, o.out, o.strength or (0.5 if o.source is None else 1.0), o.answers, o.grid.steps,
