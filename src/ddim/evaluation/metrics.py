@@ -19,7 +19,7 @@ def check_widths(real: Statistics, width: int) -> None:
     """Raise InputError where features `width` wide cannot be held against a reference."""
     if len(real.mu) != width:
         raise InputError(
-            f"features {width} wide cannot be held against a reference {len(real.mu)} wide: "
+            f"features of width {width} do not compare with a reference of width {len(real.mu)}: "
             "name the feature network that the reference was made with by --features"
         )
 
