@@ -14,8 +14,11 @@ from support.command_line import environment, refused
 from support.training import TIMED, losses
 
 import ddim
+from ddim.training import planning
+from ddim.training.budget import DataFacts, Speed
 from ddim.training.loop import rate
 from ddim.training.run import stored
+from ddim.training.settings import Settings
 
 
 def state_of(run: Path) -> dict:
@@ -106,11 +109,19 @@ def test_everything_is_chosen_and_said(tmp_path, alone, capsys, monkeypatch):
     assert "measuring this machine, to choose for 40s" in said
     assert "chosen: 8×8 grey, width 32" in said
     assert "images/s, so about" in said
-    assert " M parameters, on cpu" in said and said.count("M parameters") == 1  # of the network that is trained
+    assert " M parameters, on cpu" in said
+    assert said.count("M parameters") == 1  # of the network that is trained
     assert "colour" not in said  # of grey images
     settings = stored(made.out)[1]
     assert (settings.data.size, settings.data.channels, settings.data.flip) == (8, 1, False)
     assert made.resume == f"ddim train --out {tmp_path / 'runs' / 'digits'} --resume"
+
+
+def test_a_plan_counts_the_images_that_are_trained_on(capsys):
+    """1,000 images of 100 in ten seconds: each ten times, and each twenty where half of them are held out."""
+    for share, times in ((0.0, 10), (0.5, 20)):
+        planning.tell(Settings().changed(held_out=share), Speed(100.0, 10), DataFacts(100, 32), 10.0, False)
+        assert f"1,000 images in 10 s, each {times} times: " in capsys.readouterr().out
 
 
 def test_a_preset_that_the_time_does_not_fit_is_warned_of(tmp_path, alone, capsys):
