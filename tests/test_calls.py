@@ -12,7 +12,7 @@ from ddim.diffusion.model import Model
 
 X = torch.zeros(2, 1, 8, 8)
 BYTES = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
-NO_MODEL = r"a model is what ddim\.load gives, or has abar and \(x, t\); got 'digits': ddim\.load\('digits'\) first"
+NO_MODEL = r"a model is what ddim\.load gives, or has abar and is called .*; got 'digits': ddim\.load\('digits'\) first"
 
 
 class Bare:
@@ -62,8 +62,8 @@ CALLS = {
         (lambda m, out: ddim.sample(m, noise="x"), "got 'x'"),
         (lambda m, out: ddim.decode(m, None), "latents are a tensor .* got None"),
         (lambda m, out: ddim.encode(m, torch.full_like(X, float("nan")), 2), "the images hold NaN or infinity"),
-        (lambda m, out: ddim.encode(m, torch.full_like(X, 200.0)), r"in \[−1, 1\]; got 200: divide those of 0 … 255"),
-        (lambda m, out: ddim.encode(m, X[:0]), r"images are none; got \(0, 1, 8, 8\)"),
+        (lambda m, out: ddim.encode(m, torch.full_like(X, 200.0)), r"in \[−1, 1\]; got 200: take x / 127.5 − 1"),
+        (lambda m, out: ddim.encode(m, X[:0]), r"no images: the tensor has the shape \(0, 1, 8, 8\)"),
         (lambda m, out: ddim.slerp("a", X, 0.5), "slerp goes between tensors; got 'a'"),
         (lambda m, out: ddim.slerp(X, X, "half"), "fractions are numbers"),
     ],

@@ -1,5 +1,6 @@
 """What README and the pages show runs: each Python block, and each command, small."""
 
+import dataclasses
 import re
 import shlex
 from dataclasses import is_dataclass
@@ -170,9 +171,13 @@ def test_what_a_page_adds_does_what_it_says():
     ]
     found: dict = {}
     exec(next(code for code in page if "class Blend" in code), found)
-    digits, how = found["digits"], {"n": 2, "steps": 5, "solver": "ddim", "clip": False}
-    blend = ddim.sample(found["Blend"](digits, digits), shape=digits.shape, **how)
-    assert torch.allclose(blend, ddim.sample(digits, **how), atol=1e-6)
+    digits = found["digits"]
+    young = dataclasses.replace(tiny_model(size=16), facts=ddim.Facts(images=5000))
+    for model, how in ((digits, {"steps": 5, "solver": "ddim", "clip": False}), (digits, {}), (young, {})):
+        blend = ddim.sample(found["Blend"](model, model), n=2, **how)
+        assert torch.allclose(blend, ddim.sample(model, n=2, **how), atol=1e-5)
+    assert not torch.allclose(ddim.sample(digits, n=2), ddim.sample(digits, n=2, clip=False), atol=1e-5)
+    assert not torch.allclose(ddim.sample(young, n=2), ddim.sample(young, n=2, eta=0.0), atol=1e-5)
     exec(next(code for code in page if "class Squares" in code), found)
     assert found["images"].unique().tolist() == [pytest.approx(200 / 127.5 - 1, abs=1e-6)]
 

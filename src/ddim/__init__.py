@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.checkpoints.loading import load
     from ddim.checkpoints.saving import save
     from ddim.diffusion import directions, noise, operators, process, schedule
+    from ddim.diffusion.around import Around
     from ddim.diffusion.blending import between
     from ddim.diffusion.clipping import Clip
     from ddim.diffusion.exploring import explore
@@ -62,6 +63,7 @@ _HOMES = {
     "process": "diffusion.process",
     "schedule": "diffusion.schedule",
     "Clip": "diffusion.clipping",
+    "Around": "diffusion.around",
     "between": "diffusion.blending",
     "Guidance": "diffusion.guidance",
     "guided": "diffusion.guidance",

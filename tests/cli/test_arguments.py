@@ -84,12 +84,35 @@ REFUSED = [
     ),
     (
         ("sample", "x", "--step", "20"),
-        "Unrecognized options: --step, 20; did you mean --steps? (see ddim sample --help)",
+        "unknown option --step; did you mean --steps? (see ddim sample --help)",
     ),
     (
         ("train", "--data", "x", "--tme", "2h"),
-        "Unrecognized options: --tme, 2h; did you mean --time? (see ddim train --help)",
+        "unknown option --tme; did you mean --time? (see ddim train --help)",
     ),
+    *(
+        ((verb, "digits", *args), f"{line} (see ddim {verb} --help)")
+        for verb, args, line in (
+            ("inpaint", ("photos", "--n", "all of them"), "--n takes a whole number; got 'all of them'"),
+            ("likelihood", ("digits", "--steps=zero"), "--steps takes a whole number; got 'zero'"),
+            ("sample", ("--tolerance", "tiny"), "--tolerance takes a number; got 'tiny'"),
+            ("sample", ("--guidance", "lots"), "--guidance takes a number; got 'lots'"),
+            ("sample", ("--eta", "foo"), "--eta takes a number or hat; got 'foo'"),
+            ("sample", ("--times", "10", "b"), "--times takes numbers; got 'b'"),
+            ("sample", ("--guidance-interval", "1"), "--guidance-interval takes 2 values, LOW HIGH; got 1"),
+            ("sample", ("--guidance-interval", "1", "b"), "--guidance-interval takes numbers; got 'b'"),
+            ("sample", ("--steps",), "--steps needs a value"),
+            ("sample", ("--solvers", "tuned"), "unknown option --solvers; did you mean --solver?"),
+            ("sample", ("--solvers", "x", "--y", "3"), "unknown options --solvers, --y; did you mean --solver?"),
+            ("sample", ("3",), "more arguments than it takes: 3"),
+            ("convert", ("x", "--T", "potato"), "--T takes a whole number; got 'potato'"),
+            ("directions", ("digits", "--classes", "3"), "--classes takes 2 values, FROM TO; got 1"),
+            ("vary", ("photos", "--strength", "0.2", "half"), "--strength takes numbers; got 'half'"),
+            ("evaluate", ("--eta", "0", "a"), "--eta takes numbers or hat; got 'a'"),
+            ("encode", ("photos", "--steps", "1.5"), "--steps takes a whole number; got '1.5'"),
+        )
+    ),
+    (("train", "digits", "--mult", "a"), "--mult takes whole numbers; got 'a' (see ddim train digits --help)"),
     (("train", "digits", "--device", "meta"), "device meta is not available here: name cpu, cuda, cuda:1 or mps"),
 ]
 

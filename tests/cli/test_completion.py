@@ -47,3 +47,17 @@ def test_another_shell_is_refused(ddim_cli):
     result = ddim_cli("completion", "tcsh")
     assert result.returncode == 2
     assert "bash, fish, zsh" in result.stderr
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="no fish")
+def test_fish_completes(tmp_path, ddim_cli):
+    (tmp_path / "ddim.fish").write_text(ddim_cli("completion", "fish").stdout, encoding="utf-8")
+
+    def offered(line: str) -> set[str]:
+        ask = f"source {tmp_path / 'ddim.fish'}; complete -C '{line}'"
+        done = subprocess.run(["fish", "-c", ask], capture_output=True, text=True, check=True)
+        return {word.split("\t")[0] for word in done.stdout.splitlines()}
+
+    assert "sample" in offered("ddim sam")
+    assert "--solver" in offered("ddim sample --so")
+    assert {"unipc", "unipc2", "unipc3"} <= offered("ddim sample --solver uni")

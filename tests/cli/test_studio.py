@@ -20,9 +20,9 @@ def test_without_gradio_one_line_says_how_to_get_it(ddim_cli, monkeypatch):
 def test_what_cannot_be_served_is_refused(ddim_cli, tmp_path: Path):
     with socket.create_server(("127.0.0.1", 0)) as door:
         port = door.getsockname()[1]
-        refused(ddim_cli("studio", "--port", port), f"127.0.0.1:{port}: cannot be listened at", "another --port")
+        refused(ddim_cli("studio", "--port", port), f"127.0.0.1:{port}: cannot be opened", "another --port")
     refused(ddim_cli("studio", "--port", 70000), "--port must be at most 65535")
-    refused(ddim_cli("studio", "--port", 0, "--host", "nowhere.invalid"), "cannot be listened at")
+    refused(ddim_cli("studio", "--port", 0, "--host", "nowhere.invalid"), "cannot be opened")
     refused(ddim_cli("studio", "nothing", "--port", 0), "nothing: no such model")
     refused(ddim_cli("studio", "digits", "--data", "nothing", "--port", 0), "nothing: no such folder or file")
     (tmp_path / "file").write_text("")

@@ -121,7 +121,7 @@ def test_bad_input(here, capsys):
     assert "no such feature file; name digits-small" in refusal(capsys, *few, "--features", "none.pt")
     metrics.write(Statistics.of(torch.randn(9, 5)), here / "other.npz")
     told = refusal(capsys, *few, "--reference", "other.npz")
-    assert "features 64 wide cannot be held against a reference 5 wide" in told
+    assert "features of width 64 do not compare with a reference of width 5" in told
     (here / "small").mkdir()
     for k in range(3):
         plot.save(plot.to_pil(torch.full((1, 6, 6), k, dtype=torch.uint8)), here / "small" / f"{k}.png")

@@ -170,7 +170,7 @@ def test_neighbours_are_those_of_brute_force():
 def test_bad_input(tmp_path):
     with pytest.raises(InputError, match="2 images or more; got 1"):
         metrics.statistics(Linear(16, 5), pictures(1))
-    with pytest.raises(InputError, match=r"5 wide cannot be held against a reference 4 wide.*--features"):
+    with pytest.raises(InputError, match=r"width 5 do not compare with a reference of width 4.*--features"):
         metrics.fid(gaussian(0, 4), gaussian(0, 5))
     with pytest.raises(InputError, match="no such file"):
         metrics.read(tmp_path / "none.npz")

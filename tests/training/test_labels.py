@@ -170,7 +170,7 @@ def test_images_without_labels_cannot_be_trained_by_them(ddim_cli, folders, tmp_
     np.savez(tmp_path / "one.npz", images=np.zeros((3, 8, 8), np.uint8), y=np.zeros(3, np.int64))
     refused(ddim_cli(*how, "--data", "one.npz"), "one.npz, image 0 and the others are of one class: leave out --labels")
     np.savez(tmp_path / "some.npz", images=np.zeros((3, 8, 8), np.uint8), y=np.array([0, 1, -1]))
-    refused(ddim_cli(*how, "--data", "some.npz"), "some.npz, image 2: has no label, as 1 in all; give it one")
+    refused(ddim_cli(*how, "--data", "some.npz"), "some.npz, image 2: has no label (of all images 1 have none)")
     assert not (tmp_path / "run" / "train.json").exists()
 
 

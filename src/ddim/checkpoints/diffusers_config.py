@@ -79,7 +79,7 @@ def unet_of(config: dict, image_size: int | None = None) -> UNetConfig:
             raise InputError(f"{name} {value!r} is not supported: {WHY.get(name, _words(ONLY[name]))}")
         known = name in ours or name in ONLY or name in IGNORED or name.startswith("_")
         if not known and value is not None and value is not False:
-            raise InputError(f"{name} {value!r} is not a field that is known here")
+            raise InputError(f"{name} {value!r} is not supported: ddim does not know this field")
     given = checked(config, {"sample_size": int | tuple[int, int] | None})
     given |= fields_of(ExtendedConfig, {name: value for name, value in config.items() if name not in given})
     given["sample_size"] = given.get("sample_size") or image_size

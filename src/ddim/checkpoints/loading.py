@@ -91,7 +91,7 @@ def _find(source: str) -> Path:
     if source in (models := bundled()):
         return models[source]
     if path.suffix in (".pt", ".pth", ".ckpt", ".bin", ".safetensors"):
-        raise InputError(f"{source}: no such file of weights{meant(path)}")
+        raise InputError(f"{source}: no such file of weights{meant(path) or '; check the path'}")
     if source.count("/") == 1 and not source.startswith((".", "/", "~")):
         return fetch(source)
     near = next(iter(get_close_matches(source, models, 1, 0.7)), "")
@@ -112,7 +112,7 @@ def load_folder(path: Path, options: Options | None = None, whole: bool = True) 
     """
     options = options or Options()
     if not path.is_dir():
-        raise InputError(f"{path}: not a model folder")
+        raise InputError(f"{path}: not a model folder, which has model_index.json or unet/")
     both = (path / AVERAGED).exists() and (path / UNET).exists()
     averaged = None if not both else not options.raw
     config_path = path / AVERAGED if averaged else _first(path, UNET, AVERAGED, UNET.name)

@@ -52,7 +52,9 @@ def check_scheduler(config: dict) -> None:
     if config.get("use_flow_sigmas"):
         raise InputError("use_flow_sigmas is not supported: flow matching has no β")
     if config.get("rescale_betas_zero_snr") and predicts == "epsilon":
-        raise InputError("rescale_betas_zero_snr with epsilon leaves x_0 undefined at t = T")
+        raise InputError(
+            "rescale_betas_zero_snr is not supported with epsilon, which does not tell the image at t = T: predict v"
+        )
     if kind.startswith("DDPM") and (variance := config.get("variance_type") or VARIANCES[0]) not in VARIANCES:
         raise InputError(f"variance_type {variance!r} is not supported: {', '.join(VARIANCES)}")
     if config.get("clip_sample_range", 1.0) <= 0:

@@ -12,13 +12,13 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from difflib import get_close_matches
 from typing import Annotated, Literal, TypeVar
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from ddim.cli.checks import check_empty, check_fall, check_number, check_tuned
+from ddim.cli.complaints import complaint_of
 from ddim.cli.help import ASKED, laid_out
 from ddim.cli.main import VERBS
 from ddim.cli.names import SolverName as SolverName
@@ -71,7 +71,7 @@ EXACT = Machine(precision="fp32")  # for encoding: in less, what is encoded lose
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """The times that are visited, of T (noise) to 0 (the image)."""
+    """The times that are visited, from T (noise) to 0 (the image)."""
 
     steps: int = 50
     """Intervals of the time grid, S; most solvers evaluate the network once in each."""
@@ -147,32 +147,7 @@ def parse(options: type[Options], verb: str, args: Sequence[str], default: Optio
         check(found, frozenset(word.split("=")[0] for word in args))
         check_empty(args), check_tuned(found, args)
         return found
-    raise InputError(f"{complaint_of(complaint.getvalue())} (see ddim {verb} --help)")
-
-
-def complaint_of(text: str) -> str:
-    """What tyro says is wrong, as one line: it draws a box, with a title, what is wrong, a rule, and a hint."""
-    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip("│ ").strip() for line in text.splitlines()]
-    lines = [line for line in lines if line and not re.fullmatch(r"[-─╭╮╰╯].*[-─╭╮╰╯]|[-─]+", line)]
-    said = next((i for i, line in enumerate(lines) if line.startswith(("For full helptext", "Run "))), len(lines))
-    titles = {"Missing argument", "Unrecognized options", "Parsing error", "Required options", "Value error"}
-    titles |= {"Invalid choice"}
-    message = " ".join(line for line in lines[:said] if line not in titles).partition(" Argument helptext:")[0]
-    message = re.sub(
-        r"Error parsing (--[\w-]+): (?:invalid literal|could not convert).*: ('.*')", r"\1: \2 is no number", message
-    )
-    message = re.sub(r" Perhaps you meant: (--[\w-]+).*", r"; did you mean \1?", message)
-    message = re.sub(r"invalid choice '(.*)' for argument '(.*)'. Expected one of \((.*)\)\.", in_order, message)
-    return re.sub(r"Error parsing (--[\w-]+).*? from (\[[^]]*\])", r"\1: cannot be read from \2", message)
-
-
-def in_order(found: re.Match) -> str:
-    """tyro's line on a choice that there is not, with the choices in order, and the nearest."""
-    given, option, choices = found.groups()
-    known = sorted({choice.strip(" '") for choice in choices.split(",")} - {"None", ""})
-    near = get_close_matches(given, known, 1)
-    meant = f"; did you mean {near[0]}?" if near else ""
-    return f"unknown {option} {given!r}: choose one of {', '.join(known)}{meant}"
+    raise InputError(f"{complaint_of(complaint.getvalue(), options, args)} (see ddim {verb} --help)")
 
 
 @contextlib.contextmanager

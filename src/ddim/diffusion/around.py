@@ -7,7 +7,9 @@ from ddim.diffusion.facts import Facts
 
 
 class Around:
-    """What a model around `model` says of itself. An attribute that `model` has not is not there either."""
+    """What a model around `model` says of itself, so that it is sampled by the same defaults. An attribute that `model`
+    has not is not there either. A subclass has `model` and (x, t) -> Prediction.
+    """
 
     model: "Denoiser"  # noqa: F821
 

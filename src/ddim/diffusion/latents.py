@@ -74,7 +74,7 @@ def encode(
     if not images.isfinite().all():
         raise InputError("the images hold NaN or infinity")
     if images.min() >= 0 and (largest := images.max().item()) > FAR:
-        raise InputError(f"images are numbers in [−1, 1]; got {largest:g}: divide those of 0 … 255 by 127.5, less 1")
+        raise InputError(f"images are numbers in [−1, 1]; got {largest:g}: take x / 127.5 − 1 of values from 0 to 255")
     end = last(encoding(model, images, path, solver))
     if isinstance(find(solver), Implicit) and (worst := end.state.max().item()) > UNSOLVED:
         message = f"implicit encoding left a residual of {worst:.2g}: take more than {len(path) - 1} steps"

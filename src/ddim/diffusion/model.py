@@ -38,7 +38,9 @@ def levels(model: Denoiser) -> Tensor:
     abar = getattr(model, "abar", None)
     if not isinstance(abar, Tensor) or not callable(model):
         first = f": ddim.load({model!r}) first" if isinstance(model, str) and len(model) < 60 else ""
-        raise InputError(f"a model is what ddim.load gives, or has abar and (x, t); got {shown(model)}{first}")
+        raise InputError(
+            f"a model is what ddim.load gives, or has abar and is called with (x, t); got {shown(model)}{first}"
+        )
     return abar
 
 
@@ -53,7 +55,7 @@ def check_images(model: Denoiser, x: Tensor) -> None:
     if x.ndim != 4 or (shape[0] != "C" and tuple(x.shape[1:]) != tuple(shape)):
         raise InputError(f"images must be (N, {', '.join(map(str, shape))}); got {tuple(x.shape)}")
     if not len(x):
-        raise InputError(f"images are none; got {tuple(x.shape)}")
+        raise InputError(f"no images: the tensor has the shape {tuple(x.shape)}")
 
 
 @dataclass(frozen=True, repr=False)

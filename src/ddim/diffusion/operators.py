@@ -178,7 +178,7 @@ class Colouring(Operator):
 
 @dataclass(frozen=True)
 class Blur(Operator):
-    """Images blurred by a Gaussian of deviation `sigma` pixels, over the edges as on a torus. Frequencies that it keeps
+    """Images blurred by a Gaussian of deviation `sigma` pixels, mirrored over their edges. Frequencies that it keeps
     less than `least` of count as unknown: their inverse would be noise.
     """
 
@@ -193,14 +193,18 @@ class Blur(Operator):
                 raise InputError(f"the {key} of a blur must be a number above 0; got {shown(value)}")
 
     def gains(self, x: Tensor) -> Tensor:
-        """What is kept of each frequency, (H, W//2+1) in x's dtype; 0 where it is less than `least`."""
-        rows, columns = torch.fft.fftfreq(x.shape[2]), torch.fft.rfftfreq(x.shape[3])
+        """What is kept of each frequency of the mirrored image, (2H, W+1) in x's dtype; 0 where it is less than
+        `least`."""
+        rows, columns = torch.fft.fftfreq(2 * x.shape[2]), torch.fft.rfftfreq(2 * x.shape[3])
         square = rows.double()[:, None] ** 2 + columns.double() ** 2
         gain = torch.exp(-2 * (torch.pi * self.sigma) ** 2 * square)
         return torch.where(gain < self.least, 0.0, gain).to(x)
 
     def scaled(self, x: Tensor, gain: Tensor) -> Tensor:
-        return torch.fft.irfft2(torch.fft.rfft2(x) * gain, s=x.shape[2:])
+        """x with its frequencies scaled: those of the image and its mirror images, which is the cosine transform."""
+        wide = torch.cat([x, x.flip(3)], 3)
+        whole = torch.cat([wide, wide.flip(2)], 2)  # (N, C, 2H, 2W)
+        return torch.fft.irfft2(torch.fft.rfft2(whole) * gain, s=whole.shape[2:])[..., : x.shape[2], : x.shape[3]]
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.scaled(x, self.gains(x))

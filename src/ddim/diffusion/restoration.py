@@ -191,9 +191,9 @@ def checked(
     check_eta(levels(model), path, eta)
     with_noise(found, eta, "small", iter(()))
     if method == "dps" and found is not ddim:
-        raise InputError(f"method dps goes by steps of ddim; leave out solver {found.name}")
+        raise InputError(f"method dps takes steps of ddim only: leave out solver {found.name}")
     if method != "projection" and resample > 1:
-        raise InputError(f"resample belongs to method projection; method {method} has no use for it")
+        raise InputError(f"resample belongs to method projection: leave it out with method {method}")
     check_whole("jump", jump)
     if jump > 1 and resample == 1:
         raise InputError(f"a jump of {jump} steps goes back for resample to take them again: give resample 2 or more")
@@ -216,7 +216,7 @@ def checked_shape(model: Denoiser, y: Tensor, operator: Operator, shape: Sequenc
     shape = image_shape(model, shape)
     if tuple(y.shape[1:]) != (expected := operator.shape(shape)):
         sizes = ["×".join(map(str, s)) for s in (shape, expected, y.shape[1:])]
-        raise InputError(f"of images {sizes[0]}, {operator.name} knows {sizes[1]}; got {sizes[2]}")
+        raise InputError(f"{operator.name} makes {sizes[1]} of images of {sizes[0]}; what is known has {sizes[2]}")
     if isinstance(operator, Inpainting) and len(operator.mask) not in (1, len(y)):
         raise InputError(f"{len(operator.mask)} masks for {len(y)} images: give one mask, or one an image")
     return shape

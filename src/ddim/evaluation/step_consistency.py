@@ -46,7 +46,9 @@ def consistency(
         check_whole("steps", S)
     every = sorted(set(steps or [*(S for S in (10, 20, 50, 100) if S < model.T), model.T]))
     if len(every) < 2:
-        raise InputError(f"consistency compares two numbers of steps or more; got {every[0]} alone")
+        raise InputError(
+            f"consistency compares two numbers of steps or more; got {every[0]} alone: name more by --steps"
+        )
     courses = {S: course(model, solver, S, spacing) for S in every}
     if len({times[0] for times, _ in courses.values()}) > 1:
         tops = ", ".join(f"{times[0]} for S = {S}" for S, (times, _) in courses.items())

@@ -110,7 +110,9 @@ def check(
             raise InputError(f"steps to tune for must be at most 20; got {S}: more need no tuning")
     grid(model.abar, max(steps))
     if model.abar[-1] == 0:
-        raise InputError("this schedule ends without any signal: its solvers cannot be tuned")
+        raise InputError(
+            "the noise schedule ends without any signal, so no solver can be tuned to it: choose ddim or unipc"
+        )
     if seconds is not None and not seconds > 0:
         raise InputError(f"the time to tune must be above 0; got {seconds}")
 

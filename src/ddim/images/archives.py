@@ -109,7 +109,9 @@ def _parts(path: Path) -> list[Part]:
 def _check(part: Part, record: int, limit: int) -> None:
     """Raises InputError unless a file is some whole records, and no more than its data set has: before it is read."""
     if part.size % record or not part.size:
-        raise InputError(f"{part.where}: truncated: its {part.size} bytes are no multiple of {record}, an image's")
+        raise InputError(
+            f"{part.where}: truncated: its {part.size} bytes are no multiple of {record}, an image's; copy it again"
+        )
     if part.size > limit * record:
         raise InputError(
             f"{part.where}: its {part.size:,} bytes are more than the {limit:,} images that it should hold"

@@ -115,7 +115,7 @@ def check_lmdb(path: Path) -> None:
         metas = [meta for meta in metas if struct.unpack_from("<I", meta, 16)[0] == LMDB_MAGIC]
         last, _ = max((struct.unpack_from("<QQ", meta, 136) for meta in metas), key=lambda found: found[1])
     except (OSError, ValueError, struct.error):
-        raise InputError(f"{path}: truncated or not lmdb") from None
+        raise InputError(f"{path}: truncated or not lmdb; copy it again") from None
     size = path.stat().st_size
     if size < (last + 1) * page:
         raise InputError(f"{path}: truncated: it has {size:,} bytes of {(last + 1) * page:,}; copy it again")

@@ -75,7 +75,7 @@ def choosing(studio: Studio, page):
 
     def choose(trail: Trail | None, before: list, distance: float, event: gr.EventData):
         if trail is None:
-            raise InputError("begin first")
+            raise InputError("there is no sheet to go on from: begin one")
         k = whole(event.index, "the number of the image", 0, SHEET - 1)
         before = [*before, trail]
         yield {page.before: before, page.past: trodden(before, k)}
@@ -88,7 +88,7 @@ def choosing(studio: Studio, page):
 def back(page, before: list) -> Iterator[dict]:
     """The sheet before the last choice."""
     if not before:
-        raise InputError("this is the first sheet")
+        raise InputError("this is the first sheet: there is no choice to take back")
     trail, before = before[-1], before[:-1]
     yield {
         page.note: render.note("Choose another, or go further back."), page.trail: trail, page.before: before,

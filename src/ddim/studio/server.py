@@ -53,7 +53,7 @@ class FromHereAlone:
 
 
 def serve(studio, host: str = "127.0.0.1", port: int = 7860) -> None:
-    """Serve a `Studio` until Ctrl-C. Raises InputError where the address cannot be listened at."""
+    """Serve a `Studio` until Ctrl-C. Raises InputError where the address cannot be opened."""
     import uvicorn
 
     with ExitStack() as stack:
@@ -75,4 +75,4 @@ def listening(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        raise InputError(f"{host}:{port}: cannot be listened at ({error.strerror}); name another --port") from None
+        raise InputError(f"{host}:{port}: cannot be opened ({error.strerror}); name another --port or --host") from None

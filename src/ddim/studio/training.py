@@ -72,7 +72,7 @@ def look(studio: Studio, page, name: str | None, seen: str) -> dict:
 def start(studio: Studio, page, data: str, time: str, name: str) -> Iterator[dict]:
     """Start a training in a process of its own."""
     if studio.read_only:
-        raise InputError("this studio is read-only")
+        raise InputError("this studio is read-only: it starts and stops no training")
     choose("data", data, dict.fromkeys(sources(studio)))
     if not re.fullmatch(r"\w[\w-]{0,39}", name or ""):
         raise InputError(f"a run is named by letters, digits and hyphens; got {name!r:.60}")

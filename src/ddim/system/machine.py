@@ -127,7 +127,8 @@ def pick_device(device=None):
             raise ValueError("it holds no numbers")
         return torch.empty(0, device=chosen).device
     except Exception as error:  # an unknown name, a missing driver, a GPU number too many
-        raise InputError(f"device {device} is not available here ({str(error).splitlines()[0][:120]})") from None
+        reason = str(error).splitlines()[0][:120]
+        raise InputError(f"device {device} is not available here ({reason}): name cpu, or another device") from None
 
 
 def cache_folder() -> Path:

@@ -52,7 +52,7 @@ def record(out: str | Path) -> Record:
     """The run in a folder. Raises InputError where there is none."""
     out = Path(out)
     if not (out / "train.json").exists():
-        raise InputError(f"{out}: holds no run")
+        raise InputError(f"{out}: holds no run; name a folder that ddim train has written")
     log = out / "log.jsonl"
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     lines = [found for line in text.splitlines() if (found := entry(line))]

@@ -47,7 +47,8 @@ def request(
     if resume:
         begun, before = stored(out)
         if preset not in (None, begun):
-            raise InputError(f"{out}: was begun with {f'preset {begun}' if begun else 'no preset'}, not {preset}")
+            was = f"preset {begun}" if begun else "no preset"
+            raise InputError(f"{out}: was begun with {was}, not {preset}; name the same, or another --out")
         if (said := read_json(out / "train.json").get(UNBEGUN)) is not None:  # stopped before its first step
             now = with_places(before.changed(**changes))
             now.check()

@@ -237,12 +237,14 @@ def stored(out: Path) -> tuple[str | None, Settings]:
     kept = read_json(out / "train.json")
     preset = kept.pop("preset", None)
     if preset is not None and (not isinstance(preset, str) or preset not in PRESETS):
-        raise InputError(f"{out / 'train.json'}: not the settings of a run (its preset is {preset!r})")
+        raise InputError(
+            f"{out / 'train.json'}: not the settings of a run (its preset is {preset!r}); begin another by --out"
+        )
     known = Settings().flat()
     try:
         base = PRESETS[preset] if preset else Settings()
         settings = base.changed(**{name: value for name, value in kept.items() if name in known})
         settings.check()
     except (TypeError, ValueError) as error:
-        raise InputError(f"{out / 'train.json'}: not the settings of a run ({error})") from None
+        raise InputError(f"{out / 'train.json'}: not the settings of a run ({error}); begin another by --out") from None
     return preset, settings

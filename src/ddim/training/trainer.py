@@ -137,7 +137,10 @@ def labels_for(source: ImageSet) -> Labels:
             "name a table with a column label, or leave out --labels"
         )
     if lacking := np.flatnonzero(found.numbers < 0).tolist():
-        raise InputError(f"{source.name(lacking[0])}: has no label, as {len(lacking)} in all; give it one")
+        raise InputError(
+            f"{source.name(lacking[0])}: has no label (of all images {len(lacking)} have none): give each one, or "
+            "leave out --labels"
+        )
     if len(found.classes) < 2:
         raise InputError(f"{source.name(0)} and the others are of one class: leave out --labels")
     return found

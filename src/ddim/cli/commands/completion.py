@@ -12,7 +12,7 @@ from tyro.conf import Positional
 from ddim.cli.options import parse
 
 EXAMPLES = (
-    'ddim completion bash                                 # eval "$(ddim completion bash)" in ~/.bashrc',
+    "ddim completion bash                                 # > ~/.ddim-completion; in ~/.bashrc: . ~/.ddim-completion",
     "ddim completion fish                                 # > ~/.config/fish/completions/ddim.fish",
 )
 
