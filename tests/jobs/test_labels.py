@@ -55,8 +55,8 @@ def test_a_folder_keeps_its_label(ddim_cli, saved, tmp_path):
     (tmp_path / "out" / "00001.png").unlink()
     assert ddim_cli(*how, "--label", "2", "--guidance", 1.5).returncode == 0  # by its number
     assert pngs(tmp_path / "out") == before
-    refused(ddim_cli(*how, "--label", "cat", "--guidance", 1.5), "holds files made with label 2, not 0; change --out")
-    refused(ddim_cli(*how, "--label", "ship"), "holds files made with guidance 1.5, not 1.0; change --out")
+    refused(ddim_cli(*how, "--label", "cat", "--guidance", 1.5), "made with label 2, not 0; name another folder")
+    refused(ddim_cli(*how, "--label", "ship"), "holds files made with guidance 1.5, not 1.0; name another folder")
     refused(ddim_cli(*how), "holds files made with label 2, not None")
 
 
@@ -80,7 +80,7 @@ def test_an_interval_of_guidance_is_kept_and_counted(ddim_cli, saved, tmp_path):
     kept = json.loads((tmp_path / "out" / "sample.json").read_text())
     assert kept["guidance"] == {"scale": 3.0, "interval": [100.0, 500.0], "rescale": 0.5}
     assert ddim_cli(*how, "--out", "out").returncode == 0
-    refused(ddim_cli(*how[:-2], "--out", "out"), "made with guidance {", "change --out")
+    refused(ddim_cli(*how[:-2], "--out", "out"), "made with guidance {", "name another folder")
     assert ddim_cli(*how).returncode == 0
     (folder,) = (tmp_path / "samples").glob("*/")
     assert folder.name.startswith("model-dog-guidance3-from100to500-rescale0.5-S2")

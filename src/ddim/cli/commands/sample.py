@@ -9,7 +9,7 @@ from ddim.cli.classes import ManyClasses
 from ddim.cli.models import check_first, load_model
 from ddim.cli.options import Clipping, Machine, ModelName, Noise, SampleGrid, SolverName, parse
 from ddim.cli.tolerance import Tolerance
-from ddim.system.messages import say
+from ddim.system.messages import counted, say
 
 EXAMPLES = (
     "ddim sample digits --solver ddim --steps 20          # 64 images by DDIM, in samples/",
@@ -87,7 +87,7 @@ def main(args: Sequence[str]) -> None:
         guidance=o.classes.value(),
     )  # fmt: skip
     if made:
-        say(f"{o.n} images: {made.images}", f"sheet of the first {made.shown}: {made.sheet}")
+        say(f"{counted(o.n, 'image')}: {made.images}", f"sheet of the first {made.shown}: {made.sheet}")
         if made.adaptive:
             say(made.adaptive)
         if o.pick:
