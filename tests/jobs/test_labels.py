@@ -92,6 +92,26 @@ def test_an_interval_of_guidance_is_kept_and_counted(ddim_cli, saved, tmp_path):
     assert "guidance 3 at times 100 to 500, rescaled by 0.5" in (tmp_path / "found" / "table.md").read_text()
 
 
+def test_the_folder_tells_settings_apart(ddim_cli, saved, tmp_path):
+    """Other times, sections and tolerances have other folders, so that none is refused for another."""
+    many = [*range(60, 0, -3), 0]
+    ways = {
+        ("--times", 1000, 700, 0): "times1000-700-0",
+        ("--times", 1000, 500, 0): "times1000-500-0",
+        ("--times", *many): "times20-",
+        ("--times", *(t + 1 for t in many)): "times20-",
+        ("--spacing", "2,3"): "S5-2-3",
+        ("--tolerance", 0.01, "--steps", 2): "adaptive-0.01-",
+        ("--tolerance", 0.02, "--steps", 2): "adaptive-0.02-",
+    }
+    for way, name in ways.items():
+        before = set(tmp_path.glob("samples/*"))
+        assert ddim_cli("sample", saved, "--label", "cat", "--n", 1, *way).returncode == 0
+        (new,) = (path.name for path in set(tmp_path.glob("samples/*")) - before if path.is_dir())
+        assert name in new
+        assert "," not in new
+
+
 def test_a_label_names_the_folder(ddim_cli, saved, tmp_path):
     assert ddim_cli("sample", "model", "--n", 1, "--steps", 2, "--label", "dog", "--guidance", 3).returncode == 0
     assert (tmp_path / "samples" / "model-dog-guidance3-S2-power-1.5-unipc-eta0.0-seed0" / "00000.png").exists()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -53,10 +54,14 @@ class Sample:
     def folder(self, way) -> Path:
         """Where the images go: named after the settings."""
         eta = {"small": way.eta, "large": "hat"}.get(self.noise.variance, self.noise.variance)
-        steps = f"S{way.steps}" if self.grid.times is None else f"times{len(way.times) - 1}"
-        steps += f"-{way.spacing}" if way.spacing else ""
+        times = "-".join(f"{t:.10g}" for t in way.times)
+        if len(times) > 40:  # a name has an end
+            times = f"{len(way.times) - 1}-{sha256(times.encode()).hexdigest()[:8]}"
+        steps = f"S{way.steps}" if self.grid.times is None else f"times{times}"
+        steps += f"-{way.spacing.replace(',', '-')}" if way.spacing else ""
         clip = {"auto": "", "on": "-clip", "off": "-noclip"}[self.clipping.clip]
         solver = "" if way.solver.name == "ddim" else f"-{way.solver.name}"
+        solver = solver if self.tolerance.tolerance is None else f"-adaptive-{self.tolerance.tolerance:g}"
         name = f"{Path(self.model).name}{self.classes.named()}-{steps}{solver}-eta{eta}{clip}-seed{self.noise.seed}"
         return Path("samples") / name
 
