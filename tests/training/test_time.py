@@ -106,7 +106,8 @@ def test_everything_is_chosen_and_said(tmp_path, alone, capsys, monkeypatch):
     assert "measuring this machine, to choose for 40s" in said
     assert "chosen: 8×8 grey, width 32" in said
     assert "images/s, so about" in said
-    assert " M parameters, on cpu" in said and said.count("M parameters") == 1  # of the network that is trained
+    assert " M parameters, on cpu" in said
+    assert said.count("M parameters") == 1  # of the network that is trained
     assert "colour" not in said  # of grey images
     settings = stored(made.out)[1]
     assert (settings.data.size, settings.data.channels, settings.data.flip) == (8, 1, False)
