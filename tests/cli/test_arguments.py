@@ -26,6 +26,8 @@ REFUSED = [
     (("sample", "digits", "--times", "10", "-1"), "--times must be at least 0; got -1.0"),
     (("sample", "digits", "--times", "10", "0", "--steps", "5"), "--times replaces --steps: give one of them"),
     (("sample", "digits", "--spacing", "power-half"), f"unknown --spacing 'power-half': choose one of {SPACINGS}"),
+    (("sample", "digits", "--spacing", "power-0.5"), "--spacing power-0.5: the P of power-P is at least 1; got 0.5"),
+    (("sample", "digits", "--spacing", "power-0"), "--spacing power-0: the P of power-P is at least 1; got 0"),
     (("sample", "digits", "--seed", "-1"), "--seed must be at least 0; got -1"),
     (("sample", "digits", "--seed", HUGE), f"--seed must be at most {2**64 - 1}; got {HUGE}"),
     (("sample", "digits", "--clip-range", "-1"), "--clip-range must be above 0; got -1"),

@@ -66,7 +66,7 @@ def test_encode_and_decode_on_the_command_line(here, ddim_cli):
     assert decoded.returncode == 0, decoded.stderr
     for k in range(5):
         assert torch.equal(plot.read(here / f"back/{k:05d}.png"), plot.read(here / f"pictures/{k}.png"))
-    refused(ddim_cli("decode", "other", "z.safetensors"), "made with another model", "--force")
+    refused(ddim_cli("decode", "other", "z.safetensors"), "made with another model", "force decodes anyway")
 
 
 def test_latents_know_what_they_were_made_with(run, here):
@@ -156,8 +156,8 @@ def test_decoding_continues_and_leaves_other_images_alone(run, here, capsys):
     Path("mine/00000.png").write_text("mine")
     for args, words in {
         (*decode[:2], "exact.safetensors"): "decoded: holds files made with latents ",
-        (*decode, "--solver", "heun"): "decoded: holds files made with solver ddim, not heun; change --out",
-        (*decode, "--out", "mine"): "mine: holds other files; name an empty or a new folder by --out",
+        (*decode, "--solver", "heun"): "decoded: holds files made with solver ddim, not heun; name another folder",
+        (*decode, "--out", "mine"): "mine: holds other files; name an empty or a new folder",
     }.items():
         assert cli.main([*map(str, args)]) == 2
         assert words in capsys.readouterr().err.splitlines()[-1]
@@ -370,7 +370,7 @@ def test_pictures_of_another_kind_are_fitted_with_a_notice(here, capsys):
         (("encode", "model", "notes.txt"), "notes.txt: neither a folder of images"),
         (("encode", "model", "bad.png"), "bad.png: not a readable image"),
         (("encode", "model", "absent.png"), "no such folder or file"),
-        (("encode", "model", "pictures", "--out", "z.png"), "change --out"),
+        (("encode", "model", "pictures", "--out", "z.png"), "give the name this ending"),
         (("encode", "model", "pictures", "--steps", "1", "--solver", "exact"), "at least 2 steps"),
         (("encode", "model", "pictures", "--times", "900", "300"), "must end at 0"),
         (("encode", "model", "pictures", "--steps", "2000"), "steps must be from 1 to 1000"),
@@ -380,7 +380,7 @@ def test_pictures_of_another_kind_are_fitted_with_a_notice(here, capsys):
         (("consistency", "model", "--spacing", "official-linear", "--steps", "10", "20"), "start at different times"),
         (("interpolate", "model", "--seeds", "1"), "2 or 4 ends; got 1"),
         (("interpolate", "model", "--seeds", "1", "2", "3", "4", "--ddpm"), "2 ends; got 4"),
-        (("interpolate", "model", "--time", "250"), "pass --ddpm"),
+        (("interpolate", "model", "--time", "250"), "choose ddpm too"),
         (("interpolate", "model", "--ddpm", "--time", "1001"), "from 1 to 1000"),
         (("interpolate", "model", "--frames", "1"), "--frames must be at least 2"),
         (("sequence", "model", "--n", "0"), "--n must be at least 1"),

@@ -9,7 +9,7 @@ from support.models import labelled_model, tiny_model
 import ddim
 from ddim.checkpoints import loading
 
-OTHERS = "mine: holds other files; name an empty or a new folder by --out"
+OTHERS = "mine: holds other files; name an empty or a new folder"
 COW = "unknown class 'cow': give one of cat, dog, ship"
 
 

@@ -79,13 +79,18 @@ def test_levels_are_spread_evenly(spacing: str, rho: int | None):
 
 
 def test_what_is_no_spacing_is_one_line():
-    for name in ("power-0.5", "power-", "power-1e3", "cubic"):
+    for name in ("power-", "power-1e3", "cubic"):
         with pytest.raises(InputError, match=r"unknown spacing .*: choose one of linear, quadratic, power-1\.5"):
             schedule.times(1000, 10, name)
     with pytest.raises(InputError, match=r"spacing karras depends on the noise schedule: call ddim.schedule.grid"):
         schedule.times(1000, 10, "karras")
     with pytest.raises(InputError, match="steps must be from 1 to 1000"):
         schedule.grid(schedule.linear(), 1001, "karras")
+
+
+def test_a_power_below_1_says_the_rule():
+    with pytest.raises(InputError, match=r"^spacing power-0\.5: the P of power-P is at least 1; got 0\.5$"):
+        schedule.times(1000, 10, "power-0.5")
 
 
 def test_grids_are_the_papers_formula():

@@ -209,8 +209,8 @@ def test_two_evaluations_in_one_folder(home, monkeypatch):
 def test_a_folder_of_other_files_or_settings_is_refused(home):
     (home / "other").mkdir()
     (home / "other" / "mine.txt").write_text("x")
-    refused_last(in_process(home, *ARGS, "--out", "other"), "holds other files; name an empty or a new folder by --out")
-    refused_last(in_process(home, *ARGS, "--seed", 1, "--out", "whole"), "made with seed 0, not 1; change --out")
+    refused_last(in_process(home, *ARGS, "--out", "other"), "holds other files; name an empty or a new folder")
+    refused_last(in_process(home, *ARGS, "--seed", 1, "--out", "whole"), "made with seed 0, not 1; name another folder")
     refused(in_process(home, *ARGS, "--solver", "implicit"), "solver implicit is for encoding")
     refused(in_process(home, *ARGS[:-1], 1, "--solver", "heun"), "solver heun takes no noise")
     refused(in_process(home, *ARGS, "--solver", "sde-dpm++2m"), "solver sde-dpm++2m has eta 1: pass eta 1 alone")

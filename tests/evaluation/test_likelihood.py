@@ -58,6 +58,16 @@ def test_the_ode_as_json(ddim_cli, tmp_path, images):
     assert (found["probes"], found["n"], found["evaluations"]) == (3, 3, 4 + 2 + 1)
 
 
+def test_one_step_has_no_half(ddim_cli, tmp_path, images):
+    ddim.save(tiny_model(), tmp_path / "model")
+    how = ("likelihood", "model", "pictures", "--method", "ode", "--probes", 1, "--n", 1, "--out")
+    one, two = (ddim_cli(*how, f"of{S}", "--steps", S) for S in (1, 2))
+    assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
+    assert "half the steps" not in one.stdout
+    assert "against half the steps" in two.stdout
+    assert "halved" not in json.loads((tmp_path / "of1" / "likelihood.json").read_text())
+
+
 def test_what_cannot_be_measured_is_refused(ddim_cli, tmp_path, images):
     ddim.save(tiny_model(), tmp_path / "model")
     ddim.save(labelled_model(), tmp_path / "labelled")
@@ -159,12 +169,12 @@ def test_a_folder_of_other_settings_is_refused(ddim_cli, tmp_path, images):
     assert ddim_cli(*args, "--out", "out").returncode == 0
     kept = (tmp_path / "out/likelihood.json").read_bytes()
     calls = [
-        (("--out", "mine"), "mine: holds other files; name an empty or a new folder by --out"),
-        (("--out", "out", "--steps", 5), "out: holds files made with steps 4, not 5; change --out"),
-        (("--out", "out", "--seed", 1), "out: holds files made with seed 0, not 1; change --out"),
+        (("--out", "mine"), "mine: holds other files; name an empty or a new folder"),
+        (("--out", "out", "--steps", 5), "out: holds files made with steps 4, not 5; name another folder"),
+        (("--out", "out", "--seed", 1), "out: holds files made with seed 0, not 1; name another folder"),
         (("--out", "out", "--n", 2), "out: holds files made with images "),
-        (("--out", "out", "--batch-size", 3), "out: holds files made with batch_size 4, not 3; change --out"),
-        (("--out", "out", "--method", "ode"), "out: holds files made with method vlb, not ode; change --out"),
+        (("--out", "out", "--batch-size", 3), "out: holds files made with batch_size 4, not 3; name another folder"),
+        (("--out", "out", "--method", "ode"), "out: holds files made with method vlb, not ode; name another folder"),
     ]
     for more, words in calls:
         refused(ddim_cli(*args, *more), words)

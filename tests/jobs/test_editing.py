@@ -74,10 +74,26 @@ def test_a_job_continues_and_does_not_depend_on_the_batch(ddim_cli, place):
     assert others.abs().max() <= 1
     refused_ = ddim_cli(*how, "--seed", 1)
     refused_.stderr = refused_.stderr.splitlines()[-1]
-    refused(refused_, "holds files made with seed 0, not 1; change --out")
+    refused(refused_, "holds files made with seed 0, not 1; name another folder")
     plots.save(plots.to_pil(images(1, seed=5)[0]), place / "grey" / "1.png")
     changed = ddim_cli(*how)
     assert "holds files made with images" in changed.stderr
+
+
+def test_a_bar_is_named_after_the_work_and_a_finished_job_has_none(ddim_cli, place):
+    """Each verb by its own name; a second run has nothing left to do, and says the same without a bar."""
+    mask = ("--mask", "mask.png", "--steps", 3, "--n", 1)
+    for verb, args, name, line in (
+        ("inpaint", mask, "inpainting", "1 image, 1 answer: inpainted"),
+        ("restore", ("--task", "deblur", "--steps", 3, "--n", 1), "restoring", "1 image, 1 answer: restored"),
+        ("vary", ("--steps", 3, "--n", 1), "varying", "1 image: varied"),
+    ):
+        first = ddim_cli(verb, "model", "grey", "--label", "cat", *args)
+        assert first.returncode == 0, first.stderr
+        assert first.stderr.startswith(name)
+        assert line in first.stdout
+        again = ddim_cli(verb, "model", "grey", "--label", "cat", *args)
+        assert (again.returncode, again.stderr, again.stdout) == (0, "", first.stdout)
 
 
 def test_small_images_become_large_ones_that_agree(ddim_cli, place):
@@ -162,7 +178,8 @@ RGB = ("inpaint", "rgb", "colour", "--mask", "mask.png")
         (("vary", "model", "grey", "--strength", 1.5), "--strength must be at most 1"),
         (("vary", "model", "grey", "--strength", 0), "strength needs a value above 0"),
         (("vary", "model", "grey", "--times", 500, 0), "--times is not for vary"),
-        (("vary", "model", "grey", "--source", "cat", "--answers", 2), "has no noise, so one answer"),
+        (("vary", "model", "grey", "--source", "cat", "--label", "dog", "--answers", 2), "has no noise, so one answer"),
+        (("vary", "model", "grey", "--source", "cat"), "is the class that the images are of: give --label"),
         (("vary", "model", "grey", "--source", "cow", "--label", "cat"), "unknown class 'cow'"),
         (("vary", "rgb", "colour", "--source", "cat", "--label", "dog"), "this model knows no classes"),
     ],

@@ -55,8 +55,8 @@ def test_a_folder_keeps_its_label(ddim_cli, saved, tmp_path):
     (tmp_path / "out" / "00001.png").unlink()
     assert ddim_cli(*how, "--label", "2", "--guidance", 1.5).returncode == 0  # by its number
     assert pngs(tmp_path / "out") == before
-    refused(ddim_cli(*how, "--label", "cat", "--guidance", 1.5), "holds files made with label 2, not 0; change --out")
-    refused(ddim_cli(*how, "--label", "ship"), "holds files made with guidance 1.5, not 1.0; change --out")
+    refused(ddim_cli(*how, "--label", "cat", "--guidance", 1.5), "made with label 2, not 0; name another folder")
+    refused(ddim_cli(*how, "--label", "ship"), "holds files made with guidance 1.5, not 1.0; name another folder")
     refused(ddim_cli(*how), "holds files made with label 2, not None")
 
 
@@ -80,7 +80,7 @@ def test_an_interval_of_guidance_is_kept_and_counted(ddim_cli, saved, tmp_path):
     kept = json.loads((tmp_path / "out" / "sample.json").read_text())
     assert kept["guidance"] == {"scale": 3.0, "interval": [100.0, 500.0], "rescale": 0.5}
     assert ddim_cli(*how, "--out", "out").returncode == 0
-    refused(ddim_cli(*how[:-2], "--out", "out"), "made with guidance {", "change --out")
+    refused(ddim_cli(*how[:-2], "--out", "out"), "made with guidance {", "name another folder")
     assert ddim_cli(*how).returncode == 0
     (folder,) = (tmp_path / "samples").glob("*/")
     assert folder.name.startswith("model-dog-guidance3-from100to500-rescale0.5-S2")
@@ -90,6 +90,26 @@ def test_an_interval_of_guidance_is_kept_and_counted(ddim_cli, saved, tmp_path):
     found = json.loads((tmp_path / "found" / "table.json").read_text())
     assert found["cells"][0]["evaluations"] == 15  # guided at 500, 400, 300, 200 and 100 of 1000, 900, … 100
     assert "guidance 3 at times 100 to 500, rescaled by 0.5" in (tmp_path / "found" / "table.md").read_text()
+
+
+def test_the_folder_tells_settings_apart(ddim_cli, saved, tmp_path):
+    """Other times, sections and tolerances have other folders, so that none is refused for another."""
+    many = [*range(60, 0, -3), 0]
+    ways = {
+        ("--times", 1000, 700, 0): "times1000-700-0",
+        ("--times", 1000, 500, 0): "times1000-500-0",
+        ("--times", *many): "times20-",
+        ("--times", *(t + 1 for t in many)): "times20-",
+        ("--spacing", "2,3"): "S5-2-3",
+        ("--tolerance", 0.01, "--steps", 2): "adaptive-0.01-",
+        ("--tolerance", 0.02, "--steps", 2): "adaptive-0.02-",
+    }
+    for way, name in ways.items():
+        before = set(tmp_path.glob("samples/*"))
+        assert ddim_cli("sample", saved, "--label", "cat", "--n", 1, *way).returncode == 0
+        (new,) = (path.name for path in set(tmp_path.glob("samples/*")) - before if path.is_dir())
+        assert name in new
+        assert "," not in new
 
 
 def test_a_label_names_the_folder(ddim_cli, saved, tmp_path):

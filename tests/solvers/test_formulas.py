@@ -9,7 +9,7 @@ from support.conformance import gaussian, gaussian_error, mixture, starts
 from ddim.diffusion import schedule
 from ddim.diffusion.process import Prediction, from_eps, from_x0
 from ddim.diffusion.schedule import level, time_at
-from ddim.diffusion.solvers import SOLVERS, find, with_noise
+from ddim.diffusion.solvers import SOLVERS, find, multistep, with_noise
 from ddim.diffusion.walk import last, walk
 from ddim.errors import InputError
 
@@ -186,3 +186,33 @@ def test_time_at_inverts_level():
         assert isinstance(time_at(ABAR, level(ABAR, t)), int) == float(t).is_integer()
     several = torch.tensor([0.5, 20.0, 731.25], dtype=torch.float64)
     torch.testing.assert_close(time_at(ABAR, level(ABAR, several)), several)
+
+
+def test_a_formula_that_is_none_gets_one_line():
+    """One that takes other arguments when it is made a solver; one that returns something else in its first step."""
+    form = r"it takes \(x, past, abar_s\) and returns x_s, a tensor of the shape of x"
+    with pytest.raises(InputError, match=rf"^the formula two takes other arguments: {form}$"):
+
+        @multistep(1)
+        def two(x, past):
+            return x
+
+    @multistep(1)
+    def nothing(x, past, abar_s):
+        pass
+
+    @multistep(1, name="flat")
+    def flat(x, past, abar_s):
+        return x[0]
+
+    x = torch.zeros(2, 1, 1, 2, dtype=torch.float64)
+    for solver, got in ((nothing, "None"), (flat, r"\(1, 1, 2\)")):
+        line = rf"^the formula of solver {solver.name} returned {got}: {form}, \(2, 1, 1, 2\) here$"
+        with pytest.raises(InputError, match=line):
+            last(walk(Polynomial([1.0], False), x, [1000, 500, 0], solver))
+    with pytest.raises(
+        InputError, match=r"or a ddim\.Solver; got function: put @ddim\.multistep\(1\) above a formula$"
+    ):
+        find(nothing.formula)
+    with pytest.raises(InputError, match=r"^multistep takes how many predictions it keeps: @ddim\.multistep\(1\)"):
+        multistep(nothing.formula)

@@ -10,7 +10,7 @@ from ddim.cli.checks import check_number
 from ddim.cli.models import load_model
 from ddim.cli.options import Eta, Grid, Machine
 from ddim.errors import InputError
-from ddim.system.messages import say
+from ddim.system.messages import counted, say
 
 MaskFile = Annotated[Path | None, arg(metavar="FILE")]
 GRADIENTS = ("pigdm", "dps")
@@ -62,8 +62,8 @@ def load_for(name: str, machine: Machine, method: str, workers):
 def tell(found, degrade: bool) -> None:
     """What a restoration wrote, and how near it came."""
     job = found.job
-    answers = f"{job.answers} answers" if job.answers > 1 else "1 answer"
-    say(f"{job.n} images, {answers} each: {job.images}", f"sheet of the first {job.shown}: {job.sheet}")
+    made = f"{counted(job.n, 'image')}, {counted(job.answers, 'answer')}{' each' if job.n > 1 else ''}"
+    say(f"{made}: {job.images}", f"sheet of the first {job.shown}: {job.sheet}")
     if degrade:
         more = f", of their mean {found.psnr_of_mean:.2f}; two answers differ by {found.diversity:.3f} (rms)"
         say(f"PSNR of an answer {found.psnr:.2f} dB{more if job.answers > 1 else ''}")

@@ -22,5 +22,7 @@ SolverName = Literal[
 
 def check_spacing(name: str | None) -> None:
     """Raise InputError unless a spacing has such a name."""
+    if name is not None and (power := re.fullmatch(r"power-(-?\d*\.?\d+)", name)) and float(power[1]) < 1:
+        raise InputError(f"--spacing {name}: the P of power-P is at least 1; got {power[1]}")
     if name is not None and name not in SPACINGS and not ANY_SPACING.fullmatch(name):
         raise InputError(f"unknown --spacing {name!r}: choose one of {', '.join(SPACINGS)}, {OTHER_SPACINGS}")

@@ -95,7 +95,8 @@ def likelihood(
     by default linear, what the network learned or else small, and clipped.
     ode: −log p along the ODE from t = 1 on, whose state x̄ the dequantised images are taken for; over `steps` intervals
     (200) spread by `spacing` (log-snr), by a `solver` without noise. probes: of Hutchinson's estimator, 0 for the exact
-    trace; by default that up to 256 dimensions, else 2. check: also with half the steps, and the gap to the data.
+    trace; by default that up to 256 dimensions, else 2. check: where there are two steps or more, also with half
+    of them, and the gap to the data.
     Image k gets the noise of image k of the seed. label: as in `sample`. Raises InputError.
     """
     check_images(model, images := eight_bit(images))
@@ -149,7 +150,7 @@ def way_of(
         check_whole("probes", probes)
     steps = min(200, T) if steps is None else steps
     times, halved = (from_one(model.abar, S, spacing or "log-snr") for S in (steps, max(1, steps // 2)))
-    return Way(method, times, halved if check else None, how, probes, seed=seed)
+    return Way(method, times, halved if check and steps > 1 else None, how, probes, seed=seed)
 
 
 def from_one(abar: Tensor, steps: int, spacing: str) -> list[Time]:

@@ -101,7 +101,7 @@ def steps_in(name: object) -> tuple[int, ...]:
 
 def spelled(name: str) -> dict[str, Callable[[int, int], list[int]]]:
     """The row of a spacing whose name holds a number: leading+N, power-P with P ≥ 1, ddimN, or N,N,…; no row for any
-    other name."""
+    other name. Raises InputError for a P below 1."""
     if not isinstance(name, str):
         return {}
     if re.fullmatch(r"ddim\d{1,6}", name):
@@ -111,4 +111,6 @@ def spelled(name: str) -> dict[str, Callable[[int, int], list[int]]]:
     if offset := re.fullmatch(r"leading\+(\d{1,6})", name):
         return {name: partial(_leading_times, offset=int(offset[1]))}
     power = re.fullmatch(r"power-(\d{1,2}(?:\.\d{1,6})?)", name)
-    return {name: partial(_power_times, power=float(power[1]))} if power and float(power[1]) >= 1 else {}
+    if power and float(power[1]) < 1:
+        raise InputError(f"spacing {name}: the P of power-P is at least 1; got {power[1]}")
+    return {name: partial(_power_times, power=float(power[1]))} if power else {}

@@ -28,6 +28,7 @@ from ddim.jobs.latent_jobs import guide_of
 from ddim.jobs.sampling import check_named, opened, said
 from ddim.system.files import replacing
 from ddim.system.json import write_json
+from ddim.system.messages import counted
 from ddim.system.processes import Alone
 
 
@@ -41,7 +42,7 @@ class EightBit(Selection):
         return image
 
 
-FEW = ": too much for a figure; take more --steps"
+FEW = ": too much for a figure; take more steps"
 
 
 def measure_likelihood(
@@ -149,8 +150,9 @@ def record_of(model: Model, parts: list[dict[str, Any]], way: Way, n: int) -> di
 def lines(record: dict[str, Any]) -> list[str]:
     """A record in words: the first line has the bits/dim."""
     spread = "" if record["error"] is None else f" ± {record['error']:.4f}"
-    images = f"{record['n']} images" if record["n"] > 1 else "1 image"
-    first = f"{record['bits_per_dim']:.4f}{spread} bits/dim of {images}: {METHODS[record['method']]}"
+    first = (
+        f"{record['bits_per_dim']:.4f}{spread} bits/dim of {counted(record['n'], 'image')}: {METHODS[record['method']]}"
+    )
     if record["method"] == "vlb":
         how = f"{record['steps']} steps, variance {record['variance']}, x̂_0 clipped: {record['clip']}"
         kinds = {"prior": "prior", "steps": "kl", "decoder": "decoder"}
@@ -174,7 +176,7 @@ def figure(record: dict[str, Any], path: Path) -> Path:
     t, sheet = record["times"][:-1], Figure(figsize=(11, 4), layout="constrained")
     left, right = sheet.subplots(1, 2)
     left.plot(t, record["terms"], ".-", markersize=3, linewidth=0.8)
-    total = f"{record['bits_per_dim']:.3f} bits/dim, {record['n']} images, variance {record['variance']}"
+    total = f"{record['bits_per_dim']:.3f} bits/dim, {counted(record['n'], 'image')}, variance {record['variance']}"
     left.set(title=total, ylabel="bits/dim of the step")
     right.plot(t, record["x0_error"], ".-", markersize=3, linewidth=0.8, label="x̂_0")
     right.plot(t, record["eps_error"], ".-", markersize=3, linewidth=0.8, label="ε")

@@ -85,7 +85,7 @@ def folder_for(source: str, out: Path | None, device: str | None) -> tuple[Model
     writable(to)
     if holds_model(to):
         if (found := load(to, device)).fingerprint != model.fingerprint:
-            raise InputError(f"{to}: holds another model; name another folder by --out")
+            raise InputError(f"{to}: holds another model; name another folder")
         return found, to  # with what it was tuned for
     return model, to
 

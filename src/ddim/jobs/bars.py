@@ -9,12 +9,12 @@ Progress = bool | Callable[[str, int, int], object]  # a bar or none; or (what i
 
 
 def bar(what: str, total: int, show: Progress):
-    """The progress of a job, `advance(n)`: as a bar where that is wanted; a function gets it as numbers instead, and
-    ends the job by what it raises.
+    """The progress of a job, `advance(n)`: as a bar where that is wanted and there is work; a function gets it
+    as numbers instead, and ends the job by what it raises.
     """
     if callable(show):
         return reported(what, total, show)
-    return progress_bar(what, total) if show else nullcontext(lambda n=1, note=None: None)
+    return progress_bar(what, total) if show and total else nullcontext(lambda n=1, note=None: None)
 
 
 @contextmanager

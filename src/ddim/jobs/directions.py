@@ -130,7 +130,7 @@ def found_from(of: Tensor) -> Tensor:
     for kind in (of, ~of):
         numbers = kind.nonzero().flatten()
         if len(numbers) < 4:
-            raise InputError("a direction between classes needs four images of each; take a larger --n, or more images")
+            raise InputError("a direction between classes needs four images of each; take a larger n, or more images")
         first[numbers[::2]] = True
     return first
 

@@ -90,14 +90,16 @@ def edit(
     columns: Callable[[int], list[Tensor]],
     heads: Sequence[str],
     what: str,
+    doing: str,
     batch_size: int | None = None,
     progress: bool = False,
     workers=None,
 ) -> Edited | None:
     """Do a work into the folder `out`, a PNG file an image, and draw the sheet of the first ones beside it.
 
-    settings: what decides the images; with the same ones it continues where it was stopped. columns: of image i, what
-    stands on the sheet before the results, each (C, H, W). Returns None in the processes that help. InputError.
+    settings: what decides the images; with the same ones it continues where it was stopped, by the file named
+    after `what`.  columns: of image i, what stands on the sheet before the results, each (C, H, W).  doing: the bar's
+    name. Returns None in the processes that help. Raises InputError.
     """
     out, workers = Path(out), workers or processes(str(model.device))
     beside = sheet_beside(out)
@@ -109,7 +111,7 @@ def edit(
         total = len(share) * work.steps
         if workers.is_main_process:
             foretell(model, size, total * work.calls)
-        with continuing(out), bar(what, total, progress and workers.is_main_process) as advance:
+        with continuing(out), bar(doing, total, progress and workers.is_main_process) as advance:
             for batch in share:
                 rows, answers, way = work.place(batch)
                 for moment in work.walk(rows, answers, way):

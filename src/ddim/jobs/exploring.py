@@ -39,7 +39,7 @@ def explore_files(
         clean(out)
         files = Pngs(out)
         if any(path not in {files.file(k) for k in range(n)} and not is_part(path) for path in out.iterdir()):
-            raise InputError(f"{out}: holds other files; name an empty or a new folder by --out")
+            raise InputError(f"{out}: holds other files; name an empty or a new folder")
         how = {"noise": z, "batch_size": batch_size, "progress": progress}
         images = sample(model, steps=steps, solver=solver, spacing=spacing, **how)
         files.write(range(n), to_uint8(images))

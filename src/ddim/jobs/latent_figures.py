@@ -205,7 +205,7 @@ def check_ends(count: int, frames: int, ddpm: bool, mix_at: Sequence[int], mixed
     if frames < 2:
         raise InputError(f"frames must be at least 2; got {frames}")
     if mix_at and not ddpm:
-        raise InputError("--time belongs to the DDPM way; pass --ddpm too")
+        raise InputError("times to mix at belong to the DDPM way; choose ddpm too")
     if outside := [t for t in mixed if not 1 <= t <= T]:
         raise InputError(f"time must be from 1 to {T}; got {outside[0]}")
 

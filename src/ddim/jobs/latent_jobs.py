@@ -83,7 +83,7 @@ def encode_files(
     """
     out = Path(out)
     if out.suffix != ".safetensors":
-        raise InputError(f"{out}: latents are kept as .safetensors; change --out")
+        raise InputError(f"{out}: latents are kept as .safetensors; give the name this ending")
     path, solver = data_course(model, find(solver), steps, spacing, times)
     if isinstance(solver, Exact):
         check_pair_grid(path)
@@ -192,7 +192,7 @@ def checked_grid(file: LatentFile, name: Path, model: Model, steps, spacing, tim
         raise InputError(f"{name}: latents of shape {file.shape[1:]}; this model makes {tuple(model.shape)}")
     if model.fingerprint != file.model and not force:
         raise InputError(
-            f"{name}: made with another model ({file.model}; this one is {model.fingerprint}); --force decodes anyway"
+            f"{name}: made with another model ({file.model}; this one is {model.fingerprint}); force decodes anyway"
         )
     own = file.times
     path = own
@@ -200,7 +200,7 @@ def checked_grid(file: LatentFile, name: Path, model: Model, steps, spacing, tim
         path = grid(model.abar, len(own) - 1 if steps is None else steps, spacing or "linear", times)
     path = grid(model.abar, 1, given=path)  # those of the file are checked against this model too
     if path != own and not force:
-        raise InputError(f"{name}: made on another grid, of {len(own) - 1} steps; --force decodes anyway")
+        raise InputError(f"{name}: made on another grid, of {len(own) - 1} steps; force decodes anyway")
     if file.pairs and path[:2] != own[:2]:
         raise InputError(f"{name}: exact latents live at times {own[0]} and {own[1]}; a grid must begin with these")
     return path

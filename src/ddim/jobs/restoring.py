@@ -92,7 +92,8 @@ def restore_files(
     }
     work = work_of(model, given, path, answers, label, settled)
     heads = ["image", "known"] if degrade else ["known"]
-    done = edit(model, work, out, settings, given.columns, heads, "restore", batch_size, progress, workers)
+    doing = "inpainting" if task == Inpainting.name else "restoring"
+    done = edit(model, work, out, settings, given.columns, heads, "restore", doing, batch_size, progress, workers)
     return done and Restored(done, *(compared(done, given) if degrade else ()))
 
 

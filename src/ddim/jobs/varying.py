@@ -62,6 +62,8 @@ def vary_files(
     """
     check_named(model, out), check_seed(seed), check_whole("answers", answers)
     strengths = [strength] if isinstance(strength, int | float) else listed("strength", strength)
+    if source is not None and label is None:
+        raise InputError("source is the class that the images are of: give the label that they are to be of too")
     if source is not None and (answers > 1 or noise_of(eta) != noise_of(0.0)):
         raise InputError("encoding and decoding has no noise, so one answer: leave out answers and eta")
     if source is None:
@@ -81,7 +83,7 @@ def vary_files(
     work = work_of(model, chosen, ways, answers, label, source, settled)
     heads = ["image", *(f"{s:g}" for s in strengths for _ in range(work.shown))]
     columns = lambda i: [chosen.batch([i])[0]]  # noqa: E731
-    done = edit(model, work, out, settings, columns, heads, "vary", batch_size, progress, workers)
+    done = edit(model, work, out, settings, columns, heads, "vary", "varying", batch_size, progress, workers)
     return done and Varied(done, changes_of(done, chosen, strengths))
 
 

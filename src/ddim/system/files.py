@@ -117,7 +117,7 @@ def writable(path: Path) -> Path:
 def check_own(path: Path) -> None:
     """Raise InputError where the folder of `path`, the file with a job's settings, holds files and not that one."""
     if not path.exists() and path.parent.is_dir() and any(not is_part(file) for file in path.parent.iterdir()):
-        raise InputError(f"{path.parent}: holds other files; name an empty or a new folder by --out")
+        raise InputError(f"{path.parent}: holds other files; name an empty or a new folder")
 
 
 def folder(path: Path) -> Path:

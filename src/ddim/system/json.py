@@ -119,6 +119,6 @@ def claim(path: Path, settings: dict[str, Any], defaults: dict[str, Any] | None 
     for name, value in settings.items():
         if before.get(name) != value:
             raise InputError(
-                f"{path.parent}: holds files made with {name} {before.get(name)}, not {value}; change --out"
+                f"{path.parent}: holds files made with {name} {before.get(name)}, not {value}; name another folder"
             )
     write_json(path, settings)

@@ -16,6 +16,11 @@ def one_line(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in plain)
 
 
+def counted(n: int, what: str) -> str:
+    """A number of things in words: "1 image", "2 images"."""
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
 def say(*lines: object) -> None:
     """Lines on stdout: results."""
     for line in lines:

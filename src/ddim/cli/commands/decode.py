@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 
 from ddim.cli.models import check_first, load_model
 from ddim.cli.options import EXACT, Machine, ModelName, SolverName, Spacing, Times, parse
-from ddim.system.messages import say
+from ddim.system.messages import counted, say
 
 EXAMPLES = (
     "ddim decode digits latents.safetensors",
@@ -59,4 +59,4 @@ def main(args: Sequence[str]) -> None:
         model, o.latents, o.out, o.steps, o.spacing, o.times, o.solver, o.force, o.machine.batch_size, True,
         o.label, o.guidance,
     )  # fmt: skip
-    say(f"{made.n} images: {made.images}", f"sheet of the first {made.shown}: {made.sheet}")
+    say(f"{counted(made.n, 'image')}: {made.images}", f"sheet of the first {made.shown}: {made.sheet}")

@@ -8,7 +8,7 @@ from ddim.cli.classes import Classes
 from ddim.cli.models import check_first, load_model
 from ddim.cli.options import EXACT, NEED_IMAGES, Grid, ImageNames, Machine, ModelName, SolverName, parse
 from ddim.cli.tolerance import Tolerance
-from ddim.system.messages import say
+from ddim.system.messages import counted, say
 
 EXAMPLES = (
     "ddim encode digits digits --out latents.safetensors  # the embedded digits",
@@ -50,7 +50,7 @@ def main(args: Sequence[str]) -> None:
         model, o.images, o.out, g.steps, g.spacing, g.times, solver, o.machine.batch_size, o.skip_broken, True,
         o.classes.label, o.classes.value(),
     )  # fmt: skip
-    say(f"{made.n} latents: {made.file}")
+    say(f"{counted(made.n, 'latent')}: {made.file}")
     say(f"mean {made.mean:.3f}, standard deviation {made.deviation:.3f} (N(0, 1) has 0 and 1)")
     if made.adaptive:
         say(made.adaptive)

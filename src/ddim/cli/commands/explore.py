@@ -7,7 +7,7 @@ from pathlib import Path
 from ddim.cli.models import load_model
 from ddim.cli.options import Machine, ModelName, SampleGrid, SolverName, parse
 from ddim.errors import InputError
-from ddim.system.messages import say
+from ddim.system.messages import counted, say
 
 EXAMPLES = (
     "ddim explore digits                                  # a sheet of nine",
@@ -52,4 +52,4 @@ def main(args: Sequence[str]) -> None:
         load_model(o.model, o.machine), o.out, o.choices, distance, o.n, o.seed, o.grid.steps, o.solver,
         o.grid.spacing, o.machine.batch_size, True,
     )  # fmt: skip
-    say(f"{o.n} images: {made.images}", f"their sheet: {made.sheet}")
+    say(f"{counted(o.n, 'image')}: {made.images}", f"their sheet: {made.sheet}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,7 @@ from ddim.cli.classes import ManyClasses
 from ddim.cli.models import check_first, load_model
 from ddim.cli.options import Clipping, Machine, ModelName, Noise, SampleGrid, SolverName, parse
 from ddim.cli.tolerance import Tolerance
-from ddim.system.messages import say
+from ddim.system.messages import counted, say
 
 EXAMPLES = (
     "ddim sample digits --solver ddim --steps 20          # 64 images by DDIM, in samples/",
@@ -53,10 +54,14 @@ class Sample:
     def folder(self, way) -> Path:
         """Where the images go: named after the settings."""
         eta = {"small": way.eta, "large": "hat"}.get(self.noise.variance, self.noise.variance)
-        steps = f"S{way.steps}" if self.grid.times is None else f"times{len(way.times) - 1}"
-        steps += f"-{way.spacing}" if way.spacing else ""
+        times = "-".join(f"{t:.10g}" for t in way.times)
+        if len(times) > 40:  # a name has an end
+            times = f"{len(way.times) - 1}-{sha256(times.encode()).hexdigest()[:8]}"
+        steps = f"S{way.steps}" if self.grid.times is None else f"times{times}"
+        steps += f"-{way.spacing.replace(',', '-')}" if way.spacing else ""
         clip = {"auto": "", "on": "-clip", "off": "-noclip"}[self.clipping.clip]
         solver = "" if way.solver.name == "ddim" else f"-{way.solver.name}"
+        solver = solver if self.tolerance.tolerance is None else f"-adaptive-{self.tolerance.tolerance:g}"
         name = f"{Path(self.model).name}{self.classes.named()}-{steps}{solver}-eta{eta}{clip}-seed{self.noise.seed}"
         return Path("samples") / name
 
@@ -87,7 +92,7 @@ def main(args: Sequence[str]) -> None:
         guidance=o.classes.value(),
     )  # fmt: skip
     if made:
-        say(f"{o.n} images: {made.images}", f"sheet of the first {made.shown}: {made.sheet}")
+        say(f"{counted(o.n, 'image')}: {made.images}", f"sheet of the first {made.shown}: {made.sheet}")
         if made.adaptive:
             say(made.adaptive)
         if o.pick:

@@ -20,7 +20,7 @@ from ddim.cli.options import (
     parse,
 )
 from ddim.errors import InputError
-from ddim.system.messages import say
+from ddim.system.messages import counted, say
 
 EXAMPLES = (
     "ddim vary cifar10 cat.png --strength 0.2 0.4 0.6 0.8  # a column a strength",
@@ -65,6 +65,8 @@ def main(args: Sequence[str]) -> None:
     for strength in o.strength:
         check_number("--strength", strength, 0, 1)
     check_number("--answers", o.answers, 1, 10**6)
+    if o.source is not None and o.classes.label is None:
+        raise InputError(f"--source {o.source} is the class that the images are of: give --label, that to be made, too")
     if o.grid.times is not None:
         raise InputError("--times is not for vary, whose first time is that of the strength: give --steps")
     from ddim.jobs.varying import vary_files
@@ -80,6 +82,6 @@ def main(args: Sequence[str]) -> None:
     )  # fmt: skip
     if found:
         job = found.job
-        say(f"{job.n} images: {job.images}", f"sheet of the first {job.shown}: {job.sheet}")
+        say(f"{counted(job.n, 'image')}: {job.images}", f"sheet of the first {job.shown}: {job.sheet}")
         for strength, change in found.changes.items():
             say(f"strength {strength:g}: a pixel differs by {change:.3f} (rms) on [-1, 1]")

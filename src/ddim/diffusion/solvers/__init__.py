@@ -46,7 +46,9 @@ def find(solver: str | Solver) -> Solver:
         name, plus, _ = solver.partition("+afs") if solver.endswith("+afs") else (solver, "", "")
         return afs(choose("solver", name, SOLVERS)) if plus else choose("solver", name, SOLVERS)
     if not isinstance(solver, Solver):
-        raise InputError(f"a solver is a name ({', '.join(SOLVERS)}) or a ddim.Solver; got {type(solver).__name__}")
+        formula = ": put @ddim.multistep(1) above a formula" if callable(solver) else ""
+        names = ", ".join(SOLVERS)
+        raise InputError(f"a solver is a name ({names}) or a ddim.Solver; got {type(solver).__name__}{formula}")
     return solver
 
 

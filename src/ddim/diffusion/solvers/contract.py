@@ -1,5 +1,6 @@
 """The contract of a solver: a value that says how to take one step, with its state in the open."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from ddim.diffusion.process import Prediction
 from ddim.diffusion.schedule import Time, level
-from ddim.errors import InputError
+from ddim.errors import InputError, shown
 
 Formula = Callable[[Tensor, tuple[Prediction, ...], Tensor], Tensor]
 
@@ -46,17 +47,39 @@ class Multistep(Solver):
 
     def step(self, model, x: Tensor, t: Time, s: Time, state: tuple[Prediction, ...] | None):
         past = (model(x, t), *(state or ()))[: self.memory]  # newest first
-        return self.formula(x, past, level(model.abar, s, x)).to(x.dtype), past[0], past
+        x_s = self.formula(x, past, level(model.abar, s, x))
+        if not isinstance(x_s, Tensor) or x_s.shape != x.shape:
+            got = tuple(x_s.shape) if isinstance(x_s, Tensor) else shown(x_s)
+            raise InputError(f"the formula of solver {self.name} returned {got}: {FORM}, {tuple(x.shape)} here")
+        return x_s.to(x.dtype), past[0], past
+
+
+FORM = "it takes (x, past, abar_s) and returns x_s, a tensor of the shape of x"
+
+
+def takes_three(formula: Formula) -> bool:
+    """Whether a formula can be called with three arguments in their order."""
+    try:
+        inspect.signature(formula).bind(None, None, None)
+    except TypeError:  # other arguments, or no function
+        return False
+    except ValueError:  # of a builtin, which does not say
+        return True
+    return True
 
 
 def multistep(memory: int, order: int | None = None, name: str | None = None) -> Callable[[Formula], Multistep]:
     """Makes a formula (x, past, abar_s) -> x_s a solver that evaluates once a step.
 
     past: the last predictions, newest first, at most `memory` of them and fewer at the start of a walk.
-    order: by default `memory`.
+    order: by default `memory`. Raises InputError, also where the formula takes other arguments.
     """
+    if isinstance(memory, bool) or not isinstance(memory, int) or memory < 1:
+        raise InputError(f"multistep takes how many predictions it keeps: @ddim.multistep(1); got {shown(memory)}")
 
     def make(formula: Formula) -> Multistep:
+        if not takes_three(formula):
+            raise InputError(f"the formula {name or getattr(formula, '__name__', '')} takes other arguments: {FORM}")
         return Multistep(name or formula.__name__, order or memory, formula, memory)
 
     return make
