@@ -39,7 +39,7 @@ def test_every_option_is_described_once_and_fits(verb: str, ddim_cli, monkeypatc
 
 
 def test_lines_that_tyro_breaks_become_whole():
-    text = """usage: ddim paint [-h] [OPTIONS]
+    text = """usage: ddim paint [-h] COLOUR [--a {None}|INT]
 
 What it does.
 
@@ -66,7 +66,7 @@ What it does.
     found = laid_out(text, "Paint.", ("ddim paint red",))
     assert (
         found
-        == """usage: ddim paint [-h] [OPTIONS]
+        == """usage: ddim paint [-h] COLOUR [--a INT]
 
 Paint.
 What it does.
@@ -106,3 +106,4 @@ def test_without_the_words_of_python(given: str, expected: str):
 
 def test_text_has_the_name_of_what_it_is():
     assert list(described("--label STR", "Their class.")) == ["  --label CLASS           Their class."]
+    assert list(described("--label STR …", "Their classes.")) == ["  --label CLASS …         Their classes."]

@@ -58,24 +58,36 @@ def test_sampling_and_encoding_say_it(counted, monkeypatch, capsys, tmp_path):
     assert "hours" not in capsys.readouterr().err
 
 
-def test_batches_are_so_small_that_little_is_lost(counted, monkeypatch):
-    """16 images are timed, 8 where there are no more; a call takes 1.6 s, so an image of 100 calls takes 10 s."""
-    ticks = iter(range(100))
-    monkeypatch.setattr(cost.time, "perf_counter", lambda: 1.6 * next(ticks))
-    assert cost.batch_size_for(counted, 1000, 49) == 64  # a short walk
-    assert cost.batch_size_for(counted, 4, 10**6) == 64  # a sixteenth
-    assert Counted.calls == 0
-    assert cost.batch_size_for(counted, 1000, 50) == 4  # 20 s, where 8 take 40 s
-    assert cost.batch_size_for(counted, 1000, 1000) == 4  # the least
-    monkeypatch.setattr(cost, "LOST", 170.0)
-    assert cost.batch_size_for(counted, 1000, 100) == 16
-    assert cost.batch_size_for(counted, 8, 100) == 64  # all 8 take 160 s
-    assert Counted.calls == 8
+def test_batches_are_so_small_that_little_is_lost_and_so_large_that_they_pay(counted, monkeypatch):
+    timed = []
+
+    def taking(seconds):
+        def measured(model, size: int) -> float:
+            timed.append(size)
+            return seconds(size)
+
+        timed.clear()
+        monkeypatch.setattr(cost, "seconds_of_a_call", measured)
+        return lambda n, calls: cost.batch_size_for(counted, n, calls)
+
+    found = taking(lambda size: 0.1 * size)  # as long an image in all batches
+    assert found(1000, 49) == 64  # a short walk
+    assert timed == []
+    assert found(1000, 50) == 4  # 20 s, where 8 take 40 s
+    assert timed == [16, 8, 4]
+    assert found(1000, 1000) == 1
+    assert found(5, 50) == 64  # all of them take 25 s
+    found = taking(lambda size: 0.1 * size + 0.2)  # 0.1125 s an image of 16, 0.125 of 8, 0.15 of 4
+    assert found(1000, 1000) == 8
+    assert timed == [16, 8, 4]
+    found = taking(lambda size: 1.0)  # however many
+    assert found(1000, 1000) == 16
 
 
 def test_a_folder_keeps_the_size_that_it_was_begun_with(counted, monkeypatch, tmp_path):
     monkeypatch.setattr(cost, "LOST", 0.0)
-    sample_files(counted, tmp_path, n=6, steps=50)
+    monkeypatch.setattr(cost, "seconds_of_a_call", lambda model, size: 1.0)
+    sample_files(counted, tmp_path, n=16, steps=50)
     monkeypatch.setattr(cost, "LOST", 10.0**9)
-    sample_files(counted, tmp_path, n=9, steps=50)
-    assert json.loads((tmp_path / "sample.json").read_text())["batch_size"] == 4
+    sample_files(counted, tmp_path, n=18, steps=50)
+    assert json.loads((tmp_path / "sample.json").read_text())["batch_size"] == 16

@@ -136,4 +136,5 @@ def test_a_summary_takes_the_last_line_of_an_image_and_passes_over_torn_ones(tmp
     assert not file.exists()
     line = '{"image": 0, "evaluations": %d, "estimate": %g}\n'
     file.write_text(line % (5, 1) + line % (7, 0.5) + line[:6])
-    assert summary(file, 3).startswith("7 to 7 evaluations an image, 7.0 on average; estimated error 0.5 to 0.5")
+    assert summary(file, 3).startswith("7 to 7 evaluations an image, 7.0 on average; the estimated errors of an")
+    assert "steps add up to between 0.5 and 0.5: " in summary(file, 3)

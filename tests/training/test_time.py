@@ -106,6 +106,9 @@ def test_everything_is_chosen_and_said(tmp_path, alone, capsys, monkeypatch):
     assert "measuring this machine, to choose for 40s" in said
     assert "chosen: 8×8 grey, width 32" in said
     assert "images/s, so about" in said
+    assert " M parameters, on cpu" in said
+    assert said.count("M parameters") == 1  # of the network that is trained
+    assert "colour" not in said  # of grey images
     settings = stored(made.out)[1]
     assert (settings.data.size, settings.data.channels, settings.data.flip) == (8, 1, False)
     assert made.resume == f"ddim train --out {tmp_path / 'runs' / 'digits'} --resume"
@@ -150,4 +153,4 @@ def test_a_picture_that_cannot_be_read_leaves_no_run(ddim_cli, tmp_path):
     result = ddim_cli("train", "--data", "mine", "--time", "20s", "--device", "cpu")
     assert result.returncode == 2
     assert "mine/3.png: not a readable image" in result.stderr.splitlines()[-1]
-    assert not list((tmp_path / "runs").iterdir())
+    assert not (tmp_path / "runs").exists()

@@ -50,7 +50,7 @@ class ManyClasses(Classes):
 class EndClasses(Classes):
     """The class of the images, for a model that knows classes."""
 
-    label: tuple[str, ...] = ()
+    label: Annotated[tuple[str, ...], arg(metavar="CLASS …")] = ()
     """Their class, by its name or number, or one for each end, in its order; by default none."""
 
     def of_ends(self) -> str | tuple[str, ...] | None:

@@ -25,7 +25,7 @@ def laid_out(text: str, about: str, examples: Sequence[str]) -> str:
     """tyro's help in another form: usage, what the verb does, a section for each group of options, examples."""
     usage, *rest = text.split("\n\n")
     said, _, table = "\n\n".join(rest).partition("\n\n ")
-    lines = [usage, "", about, *wrapped(said)]
+    lines = [usage.replace("{None}|", ""), "", about, *wrapped(said)]
     for title, description, entries in sections(f" {table}"):
         options = [entry for entry in entries if entry[0] != "-h, --help"]  # the usage has it
         if not options:
@@ -76,7 +76,7 @@ def in_words(text: str) -> str:
 
 def described(option: str, text: str) -> Iterator[str]:
     """An option with what it does beside it, or below it where it is long."""
-    option = re.sub(r"^(--[\w-]+) STR$", lambda m: f"{m[1]} {VALUES.get(m[1], 'TEXT')}", option)
+    option = re.sub(r"^(--[\w-]+) STR\b", lambda m: f"{m[1]} {VALUES.get(m[1], 'TEXT')}", option)
     names = wrapped(re.sub(r",(?=[a-z])", ", ", option) if len(option) > COLUMN else option, "  ", " " * 6)
     about = wrapped(text, " " * COLUMN)
     if len(names) == 1 and len(names[0]) < COLUMN - 1 and about:

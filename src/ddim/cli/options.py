@@ -71,7 +71,7 @@ EXACT = Machine(precision="fp32")  # for encoding: in less, what is encoded lose
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """The times that are visited, of T (noise) to 0 (the image)."""
+    """The times that are visited, from T (noise) to 0 (the image)."""
 
     steps: int = 50
     """Intervals of the time grid, S; most solvers evaluate the network once in each."""

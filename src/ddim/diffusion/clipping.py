@@ -17,6 +17,7 @@ class Clip:
 
     keep_eps: leave ε as the network gave it, which is what diffusers' schedulers do.
     below: 1 clips at every level; x̂_0 = (x − √(1−ᾱ) ε)/√ᾱ magnifies the network's errors most where ᾱ is small.
+    Both numbers are above 0. Raises InputError.
     """
 
     range: float = 1.0

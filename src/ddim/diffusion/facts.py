@@ -9,7 +9,7 @@ from ddim.diffusion.solvers.tuned import Tuning
 
 @dataclass(frozen=True)
 class Facts:
-    """A typed record. None means: not known. Nothing but `notes` is free text, and `notes` decides nothing."""
+    """What is known of a model beside its weights. None means: not known. `notes` is free text, and decides nothing."""
 
     source: str | None = None  # the folder, file, bundled name or Hub id that it was loaded from
     layout: str | None = None  # of a foreign file: whose code wrote it

@@ -138,7 +138,7 @@ def guided(model: Denoiser, label: Label | None = None, guidance: float | Guidan
     """The model given the class of its images; the model itself without a label, which means no class.
 
     label: the number or the name of a class for all images, or a sequence or tensor (N,), one an image of each batch.
-    guidance: s of `Labelled`; 1 samples the class as the network learned it, more makes it plainer and less various. Or
+    guidance: s of `Labelled`; 1 samples the class as the network learned it, more makes it plainer and less varied. Or
     a `ddim.Guidance`, with an interval or a rescaling. Raises InputError.
     """
     guidance = Guidance.of(guidance)

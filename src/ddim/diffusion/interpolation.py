@@ -30,6 +30,7 @@ def slerp(z_0: Tensor, z_1: Tensor, fractions: Tensor | Sequence[float] | float)
     z_0, z_1: (N, C, H, W).  fractions: (F,), or a number; 0 gives z_0 and 1 gives z_1. N and F are
     equal, or one of them is 1.
     Returns (max(N, F), C, H, W).  z(a) = sin((1−a)θ)/sin θ · z_0 + sin(aθ)/sin θ · z_1; near θ = 0, the straight line.
+    Raises InputError.
     """
     if not isinstance(z_0, Tensor) or not isinstance(z_1, Tensor):
         raise InputError(f"slerp goes between tensors; got {shown(z_0)} and {shown(z_1)}")
@@ -54,6 +55,7 @@ def slerp_grid(corners: Tensor, rows: int, columns: int) -> Tensor:
     """The sheet between four latents (D.5): down the pairs (0, 2) and (1, 3), then across.
 
     corners: (4, C, H, W): top left, top right, bottom left, bottom right.  Returns (rows, columns, C, H, W).
+    Raises InputError.
     """
     if len(corners) != 4:
         raise InputError(f"a grid of latents has four corners; got {len(corners)}")
@@ -127,7 +129,7 @@ def interpolate(
 
     clip: as for `ddim.sample`; False makes the ends what `ddim.decode` gives. Pairs are never clipped.
     label, guidance: the class of all images, or a pair, of the first and of the last: between them ε of both is mixed.
-    The rest as for `ddim.decode`.
+    The rest as for `ddim.decode`. Raises InputError.
     """
     levels(model), check_whole("frames", frames)
     classes = classes_of(model, label, 2)
@@ -188,5 +190,10 @@ def interpolate_ddpm(
     seed: int = 0,
     clip: Clip | bool | None = None,
 ) -> Tensor:
-    """Where `ddpm_path` ends: (frames, C, H, W)."""
+    """The images of the DDPM way (Ho et al. 2020, section 4.3) between two images (1, C, H, W) in [−1, 1]: both are
+    diffused to the time t, from 1 to T, mixed, and denoised from there with η = 1. (frames, C, H, W), about [−1, 1].
+
+    Large t gives coarse variation, small t nearly a blend of the images. The noises are the same for all frames. clip:
+    as for `ddim.sample`. Raises InputError.
+    """
     return last(ddpm_path(model, x_0, x_1, t, frames, steps, seed, clip)).x

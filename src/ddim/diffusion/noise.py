@@ -27,7 +27,9 @@ def check_seed(seed: int) -> None:
 
 
 def normal(seed: int, images: Sequence[int], shape: Sequence[int], draw: int = 0) -> Tensor:
-    """Standard normal noise, (len(images), *shape) float32 on the CPU. Draw 0 is x_T; draw i is the noise of step i."""
+    """Standard normal noise, (len(images), *shape) float32 on the CPU, a stream for each image of a seed. Draw 0 is
+    x_T; draw i is the noise of step i. Raises InputError unless 0 ≤ seed < 2**64.
+    """
     check_seed(seed)
     out = np.empty((len(images), *shape), dtype=np.float32)
     for row, image in zip(out, images, strict=True):

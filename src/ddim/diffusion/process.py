@@ -10,12 +10,16 @@ from torch import Tensor
 
 
 class Prediction(NamedTuple):
-    """What a network believes at one noise level: x = √ᾱ x0 + √(1−ᾱ) eps."""
+    """What a network believes at one noise level: x = √ᾱ x0 + √(1−ᾱ) eps.
 
-    x0: Tensor  # (N, C, H, W) the clean image
-    eps: Tensor  # (N, C, H, W) the noise in it
-    abar: Tensor  # the level ᾱ at which it was made
-    variance: Tensor | None = None  # (N, C, H, W) where it learned that of a step: see `learned_log_variance`
+    x0, eps: (N, C, H, W), the image and the noise in x.  abar: ᾱ of x, 0-dim or (N, 1, 1, 1).  variance: (N, C, H, W),
+    v of `learned_log_variance`, from a network that learned it, else None.
+    """
+
+    x0: Tensor
+    eps: Tensor
+    abar: Tensor
+    variance: Tensor | None = None
 
 
 def marginal(x0: Tensor, eps: Tensor, abar: Tensor) -> Tensor:
@@ -24,7 +28,7 @@ def marginal(x0: Tensor, eps: Tensor, abar: Tensor) -> Tensor:
 
 
 def from_eps(x: Tensor, eps: Tensor, abar: Tensor) -> Prediction:
-    """x̂_0 = (x − √(1−ᾱ) ε)/√ᾱ (9)."""
+    """x̂_0 = (x − √(1−ᾱ) ε)/√ᾱ (9). Infinite at ᾱ = 0."""
     return Prediction((x - (1 - abar).sqrt() * eps) / abar.sqrt(), eps, abar)
 
 

@@ -37,7 +37,7 @@ def generate(
     """Walk one batch, the images numbered `indices` of `seed`, down `times`: see `ddim.walk`.
 
     x: their starting noise (N, C, H, W), by default draw 0 of each image's own stream. The noise of step i is draw i,
-    whatever x. label: for all, or one an image. The rest as for `sample`.
+    whatever x. label: for all, or one an image. The rest as for `sample`. Raises InputError.
     """
     check_eta(levels(model), times, eta, variance), check_variance(model, variance)
     device = getattr(model, "device", "cpu")

@@ -1,7 +1,7 @@
 """Noise schedules, the level at any time, and time grids.
 
 A schedule is one float64 vector `abar` of T+1 signal levels, with `abar[0] == 1` (data). A time grid is a falling list
-of distinct times that ends at 0. The network's own index is t−1; only `ddim.diffusion.model` knows that.
+of distinct times that ends at 0. The network's own index is t−1, which appears only where a network is called.
 """
 
 import math

@@ -84,7 +84,7 @@ def latents_law(
     progress: bool = False,
 ) -> dict[str, Any]:
     """Encode images (files, folders, .parquet files, Hub ids), the first n or all, by each solver in each number of
-    steps, and hold their latents against N(0, I): into the folder `out`, latents.json and latents.png.
+    steps, and compare their latents with N(0, I): into the folder `out`, latents.json and latents.png.
 
     Returns what latents.json holds: `rows`, each a solver, its steps and what `law` tells; the last is of noise, as
     many images of `seed`. Raises InputError.

@@ -16,7 +16,7 @@ __all__ = [
 
 
 def check_widths(real: Statistics, width: int) -> None:
-    """Raise InputError where features `width` wide cannot be held against a reference."""
+    """Raise InputError where features of that width do not compare with a reference."""
     if len(real.mu) != width:
         raise InputError(
             f"features of width {width} do not compare with a reference of width {len(real.mu)}: "

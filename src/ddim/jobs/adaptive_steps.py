@@ -34,6 +34,6 @@ def summary(file: Path, n: int) -> str | None:
         return None
     counts, errors = zip(*kept, strict=True)
     return (
-        f"{min(counts)} to {max(counts)} evaluations an image, {sum(counts) / len(counts):.1f} on average; estimated "
-        f"error {min(errors):.2g} to {max(errors):.2g}: {file}"
+        f"{min(counts)} to {max(counts)} evaluations an image, {sum(counts) / len(counts):.1f} on average; the "
+        f"estimated errors of an image's steps add up to between {min(errors):.2g} and {max(errors):.2g}: {file}"
     )

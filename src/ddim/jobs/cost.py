@@ -21,7 +21,8 @@ from ddim.system.messages import warn
 TIMED = 1000  # calls of the network, below which none is timed
 LONG = 30 * 60  # seconds, above which a job says what it will take
 WALK = 50  # calls of the network in a walk, below which none is timed for the size of the batches
-LOST = 30  # seconds that a batch takes at most, as far as smaller ones can do so: Ctrl-C loses the batch that is made
+LOST = 30  # seconds that a batch takes at most, where smaller ones do not cost too much: Ctrl-C loses what it has done
+SLOWER = 1.15  # times the seconds an image, which smaller batches may cost at most
 
 
 def calls_of(solver: str | Solver, times: Sequence[Time]) -> int:
@@ -94,15 +95,18 @@ def seconds_of_a_call(model: Model, size: int) -> float:
 
 def batch_size_for(model: Model, n: int, calls: int) -> int:
     """The size of the batches of n images whose walks call the network so often, where none is said: what fits; half of
-    it, and so on, as long as a batch would take more than LOST seconds; down to a sixteenth, below which it does not
-    pay. A quarter is timed on a CPU, where that is nearly as fast an image, and the whole on a GPU, where it is not.
+    it, and so on, as long as a batch would take more than LOST seconds and an image not SLOWER.
+
+    A quarter is timed first on a CPU, where that is as fast an image, and the whole on a GPU, where it is not.
     """
     size = default_batch_size(model)
-    least = max(1, size // 16)
-    if calls < WALK or n <= least or isinstance(model.network, Padded):
+    if calls < WALK or isinstance(model.network, Padded):
         return size
     few = min(n, max(1, size // 4) if model.device.type == "cpu" else size)
-    each = calls * seconds_of_a_call(model, few) / few
-    while size > least and min(size, n) * each > LOST:
-        size = max(least, size // 2)
+    each = seconds_of_a_call(model, few) / few
+    while size > 1 and min(size, n) * calls * each > LOST:
+        half = size // 2
+        if half < few and seconds_of_a_call(model, half) / half > SLOWER * each:
+            break
+        size = half
     return size

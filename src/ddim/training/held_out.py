@@ -27,10 +27,15 @@ class Divided:
     held_labels: Tensor | None = None
 
 
+def how_many(n: int, share: float) -> int:
+    """How many of n images are held out."""
+    return min(MOST, int(share * n))
+
+
 def divided(images: Tensor | ImageSet, labels: Tensor | None, share: float, seed: int) -> Divided:
     """Hold out a share of the images, 1,000 at most: by the seed, so that a resume holds out the same ones."""
     n = len(images)
-    count = min(MOST, int(share * n))
+    count = how_many(n, share)
     if not count:
         return Divided(images, labels)
     order = np.random.default_rng([seed, 0x4E1D]).permutation(n)

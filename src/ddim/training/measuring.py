@@ -94,8 +94,8 @@ def report(run: Run) -> list[str]:
     levels = " ".join(f"{value:.2g}" for value in last["held_out_by_level"])
     ends = T // (2 * LEVELS), T - T // (2 * LEVELS)
     lines = [
-        f"held-out loss {last['held_out']:.4f}, of training images {last['seen']:.4f} ({last['n']} of each); from t = "
-        f"{ends[0]} to {ends[1]}: {levels}"
+        f"held-out loss {last['held_out']:.4f}, of training images {last['seen']:.4f} (by {last['n']} images of each "
+        f"kind); held-out from t = {ends[0]} to {ends[1]}: {levels}"
     ]
     if run.finished and (samples := measured(run, "samples")):
         lines += in_words(Quality(**samples[-1]["samples"]))

@@ -11,6 +11,7 @@ from ddim.images.image_set import ImageSet, quiet
 from ddim.system.messages import say, warn
 from ddim.training import budget
 from ddim.training.budget import DataFacts, Rung, Speed
+from ddim.training.held_out import how_many
 from ddim.training.request import Request
 from ddim.training.settings import Settings
 from ddim.training.speed import measured, sum_of
@@ -109,13 +110,13 @@ def tell(s: Settings, speed: Speed, data: DataFacts, seconds: float, fixed: bool
     """Say what was chosen, how much will be seen, and what to expect."""
     d, n, o = s.data, s.network, s.optimiser
     patches = f" in patches of {n.patch}×{n.patch}" if n.patch > 1 else ""
-    images = speed.images * seconds
+    images, seen = speed.images * seconds, data.n - how_many(data.n, d.held_out)
     say(
         f"chosen: {d.size}×{d.size}{' grey' if d.channels == 1 else ''}{patches}, width {n.ch}, "
-        f"{speed.parameters / 1e6:.2f} M parameters, batch {o.batch_size}, lr {o.lr:g} falling to 0, average {o.ema:g}"
+        f"batch {o.batch_size}, lr {o.lr:g} falling to 0, average {o.ema:g}"
         f"{f', dropout {n.dropout:g}' if n.dropout else ''}",
         f"expected: {speed.images:,.3g} images/s, so about {rounded(images)} images in "
-        f"{in_words(seconds)}, {times_of(images / data.n)}: {expectation(images, speed, s)}",
+        f"{in_words(seconds)}, {times_of(images / seen)}: {expectation(images, speed, s)}",
     )
     if fixed and images < speed.parameters * budget.IMAGES_A_PARAMETER:
         needs = speed.parameters * budget.IMAGES_A_PARAMETER / max(speed.images, 1e-9)
@@ -145,11 +146,11 @@ def expectation(images: float, speed: Speed, s: Settings) -> str:
     """What samples will look like, by how much is seen: from runs on CIFAR-10."""
     if s.network.init:
         return "samples move from the model's towards these images"
-    seen = images / (s.data.size / 32)
+    seen, grey = images / (s.data.size / 32), s.data.channels == 1
     if seen < 150_000:
-        return "expect blotches in the right colours, and little more"
+        return f"expect blotches{'' if grey else ' in the right colours'}, and little more"
     if seen < 1_000_000:
-        return "expect colours and layout, and shapes of simple images"
+        return f"expect {'' if grey else 'colours and layout, and '}shapes of simple images"
     if seen < 5_000_000:
         return "expect recognisable simple images, and some objects of varied ones"
     return "expect recognisable objects (extrapolated: not measured here)"

@@ -1,6 +1,7 @@
 """What is asked of a training: its settings, its run folder, and how it is continued."""
 
 import shlex
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,16 +71,17 @@ def note_unbegun(ask: Request) -> None:
     write_json(ask.out / "train.json", record)
 
 
-def leave_unbegun(ask: Request, kind: type[BaseException] | None) -> None:
-    """On the way out by an error before the run was begun: take back what `note_unbegun` wrote of what cannot be done;
-    of what was stopped, say how it is continued."""
+def leave_unbegun(ask: Request, made: Sequence[Path], kind: type[BaseException] | None) -> None:
+    """On the way out by an error before the run was begun: take back what `note_unbegun` wrote of what cannot be done,
+    and the folders that were `made` for it; of what was stopped, say how it is continued."""
     record = ask.out / "train.json"
     if kind is None or not record.exists() or UNBEGUN not in read_json(record):
         return
     if issubclass(kind, InputError):
         record.unlink()
-        with suppress(OSError):  # the folder holds something else
-            ask.out.rmdir()
+        with suppress(OSError):  # a folder holds something else
+            for path in made:
+                path.rmdir()
     elif not issubclass(kind, Exception):  # Ctrl-C, SIGTERM
         say(f"stopped before the first step; continue with: {resuming(ask.preset, ask.out)}")
 

@@ -150,10 +150,11 @@ def hold(ask: Request, stack: ExitStack, main: bool) -> None:
     """Hold the run folder, and note in it what is asked for until a run is begun there, which may take a while."""
     if not main:
         return
+    made = [path for path in (ask.out, *ask.out.parents) if not path.exists()]
     stack.enter_context(held(ask.out))
     if not ask.resume:
         note_unbegun(ask)
-        stack.push(lambda kind, *error: leave_unbegun(ask, kind))
+        stack.push(lambda kind, *error: leave_unbegun(ask, made, kind))
 
 
 def begin(run: Run, source: ImageSet, known: Labels | None, accelerator, changes: dict | None):

@@ -31,7 +31,7 @@ class Data:
     as in stl10_binary.tar.gz:test; one of several columns behind a #, as in pairs.parquet#target."""
     size: int = 64
     """Height and width of each image on the sheet, in pixels."""
-    out: Path | None = None
+    out: Annotated[Path | None, arg(metavar="FILE")] = None
     """File to write: the sheet; by default data.png, or the first of data-2.png, data-3.png, … that is not there."""
     report: AsJson = AsJson()
 

@@ -90,5 +90,5 @@ def described(model) -> dict[str, object]:
         **({"assumed": assumed} if assumed else {}),
         **facts.notes,
         **{f"scheduler.{name}": value for name, value in facts.scheduler.items() if name != "trained_betas"},
-        **asdict(model.network.config),
+        **{name: value for name, value in asdict(model.network.config).items() if value is not None},
     }

@@ -29,10 +29,10 @@ EXAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class PathGrid(Grid):
-    """The noise levels that are visited."""
+    """The times that are visited, from T (noise) to 0 (the image)."""
 
     spacing: Spacing | None = None
-    """How the steps are spread over the noise levels; by default quadratic between images, else linear."""
+    """How the steps are spread over the times from T to 0; by default quadratic between images, else linear."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class Interpolate:
     ddpm: bool = False
     """The DDPM way: diffuse two images to a time, mix them linearly, denoise from there with η = 1."""
     time: tuple[int, ...] = ()
-    """Times to mix at with --ddpm, one row each; by default 1/8, 1/4, 1/2, 3/4 and all of the noise levels."""
+    """Times to mix at with --ddpm, from 1 to T, a row for each; by default 1/8, 1/4, 1/2, 3/4 of T, and T."""
     seed: int = 0
     """Seed of the noise of --ddpm."""
     clipping: Clipping = Clipping()

@@ -13,6 +13,15 @@ EXAMPLES = (
     "ddim latents cifar10 test.parquet --n 200 --steps 20 100 --solver ddim heun unipc",
 )
 
+COLUMNS = {  # of the table: what a column is called, and what it holds; the second in brackets
+    "‖z‖/√D\n(deviation)": ("norm", "norm_deviation"),
+    "means": ("mean",),
+    "deviations\n(uneven)": ("deviation", "uneven"),
+    "skewness": ("skewness",),
+    "kurtosis\n− 3": ("kurtosis",),
+    "neighbours": ("neighbours",),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Latents:
@@ -54,10 +63,15 @@ def show(found: dict) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    heads = ["‖z‖/√D", "±", "mean", "sd", "±", "skew", "kurt", "corr"]
-    table = Table("by", "S", *heads, title=f"latents of {found['n']} images of {found['dimensions']} values")
+    title = f"latents of {found['n']} images of {found['dimensions']} values"
+    table = Table("by", title=title, box=None, pad_edge=False)  # narrow: 80 columns hold it
+    for head in ("S", *COLUMNS):
+        table.add_column(head, justify="right", no_wrap=True)
     for row in found["rows"]:
-        values = [f"{value:.3f}" for name, value in row.items() if name not in ("solver", "steps")]
+        values = [
+            f"{row[name]:.3f}" + "".join(f" ({row[other]:.3f})" for other in beside)
+            for name, *beside in COLUMNS.values()
+        ]
         table.add_row(row["solver"], str(row["steps"] or ""), *values)
     Console().print(table)
     say(f"figure: {found['figure']}", f"numbers: {found['file']}")

@@ -33,13 +33,13 @@ class Likelihood:
     steps: int | None = None
     """Noise levels of vlb, by default all; intervals of ode, by default 200."""
     spacing: Spacing | None = None
-    """How they are spread; by default linear for vlb, log-snr for ode."""
+    """How these are spread; by default linear for vlb, log-snr for ode."""
     variance: Literal["small", "large", "learned"] | None = None
-    """vlb: of each step, as in ddim sample; by default what the network learned, else small."""
+    """vlb: variance of each step, as in ddim sample; by default what the network learned, else small."""
     clip: Literal["on", "off"] = "on"
-    """vlb: clamp each predicted image to [-1, 1]."""
+    """vlb: whether to clip each predicted image to [-1, 1]."""
     solver: SolverName = "unipc"
-    """ode: one without noise."""
+    """ode: how each step is taken, by a solver without noise."""
     probes: int | None = None
     """ode: random vectors an image that estimate the divergence; 0 for the exact one, which costs an evaluation a
     dimension. By default 0 up to 256 dimensions, else 2."""
