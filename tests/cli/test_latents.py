@@ -413,3 +413,14 @@ def test_an_album_is_its_sources_in_order_cropped_as_they_ask(here):
 def test_no_pictures_is_an_input_error():
     with pytest.raises(InputError, match="no images"):
         Selection([], tiny_model().shape)
+
+
+def test_an_interpolation_is_not_drawn_over(here, run):
+    """By the rule of all jobs: the same call may come again, another one names another folder."""
+    how = ("interpolate", "model", "--frames", 2, "--steps", 2)
+    run(*how)
+    before = Path("interpolate/interpolate.png").read_bytes()
+    run(*how)
+    for more in (("--seeds", 3, 4), ("--steps", 3), ("--no-clip",)):
+        assert cli.main([*map(str, how), *map(str, more)]) == 2
+    assert Path("interpolate/interpolate.png").read_bytes() == before

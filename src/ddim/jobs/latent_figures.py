@@ -22,6 +22,7 @@ from ddim.diffusion.walk import Moment, last
 from ddim.errors import InputError, check_whole
 from ddim.images.selection import Selection
 from ddim.jobs.bars import bar
+from ddim.jobs.claiming import claimed
 from ddim.jobs.latent_jobs import batches_of, data_course
 from ddim.plots import animations, sheets
 from ddim.system.files import folder
@@ -113,11 +114,10 @@ def interpolation_figure(
     guidance: float | Guidance = 1.0,
     numbers: Sequence[int] = (),
 ) -> Figure:
-    """Draw the path between two images or seeds, or the sheet between four, as figure and animation in `out`.
+    """Draw the path between two images or seeds, or the sheet between four, as figure and animation in its own `out`.
 
     images: files, encoded first; without them the seeds are used.  frames: along each way.
-    numbers: which image of each seed, as `ddim.sample` counts them; by default number 0.
-    solver: by default `exact` between images, whose ends come back, else `ddim`.
+    numbers: which image of each seed, by default 0.  solver: by default `exact` between images, else `ddim`.
     spacing: by default quadratic between images, which gives latents the norm of noise, else linear.
     ddpm: the DDPM way between two ends, one row for each time of `mix_at`, with the noise of `seed`.
     label, guidance, clip: as in `ddim.sample`; a label for all images, or one an end, between which ε of both is mixed.
@@ -131,14 +131,15 @@ def interpolation_figure(
     check_ends(count := len(chosen) if chosen else len(seeds), frames, ddpm, mix_at, mixed, T)
     of_ends, led = led_by(model, label, guidance, count, frames)
     z: Latents = of_seeds(model, seeds, numbers).to(model.device)  # (2 or 4, C, H, W)
-    out = folder(Path(out))
+    own = {"images": chosen} if chosen else {"seeds": [*seeds], "numbers": [*numbers]}
+    own |= {"mix_at": mixed, "seed": seed, "steps": steps} if ddpm else {}
+    own |= {"frames": frames, "times": path, "solver": solver.name, "label": classes_of(model, label, count)}
+    out = claimed(Path(out) / "interpolate.json", model, clip=clip, guidance=guidance, **own)
     ends = chosen.batch(range(len(chosen))).to(model.device) if chosen else None
     if chosen and not ddpm:
-        z = latents_of(last(encoding(of_ends, ends, path, solver)), ends)
-        clip = False
-    if ddpm and ends is None:
-        ends = last(decoding(clipping(of_ends, clip), z, path)).x.clamp(-1, 1)
+        z, clip = latents_of(last(encoding(of_ends, ends, path, solver)), ends), False
     if ddpm:
+        ends = last(decoding(clipping(of_ends, clip), z, path)).x.clamp(-1, 1) if ends is None else ends
         labels = [f"t = {t}" for t in mixed]
         walks = [ddpm_path(led(slice(None)), ends[:1], ends[1:], t, frames, steps, seed, clip) for t in mixed]
         total = sum(min(steps, t) for t in mixed)

@@ -74,7 +74,7 @@ def main(args: Sequence[str]) -> None:
         one_of([*args, "IMAGE"], "IMAGE", "--seeds", "--numbers")
     from ddim.jobs.latent_figures import interpolation_figure
 
-    check_first(o.model, labels=o.classes.label)
+    check_first(o.model, o.out / "interpolate.json", o.classes.label)
     model, g = load_model(o.model, o.machine), o.grid
     made = interpolation_figure(
         model, o.out, o.images, o.seeds, o.frames, g.steps, g.spacing, g.times, o.solver, o.ddpm, o.time, o.seed,
