@@ -183,12 +183,12 @@ def test_ddim_data_tells_what_is_there(tmp_path: Path, ddim_cli, cifar):
     folder, _, _ = cifar
     result = ddim_cli("data", folder)
     assert result.returncode == 0, result.stderr
-    assert "images    10, read as ArrayImages" in result.stdout
+    assert "pictures  10, read as ArrayImages" in result.stdout
     assert "32×32 (10)" in result.stdout
     celeba(pictures(3, 20, 30), tmp_path / "in")
     (tmp_path / "in" / "000002.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing more")
     result = ddim_cli("data", "in", "--out", "some.png")
-    assert "images    3, read as Folder" in result.stdout
+    assert "pictures  3, read as Folder" in result.stdout
     assert "30×20 (2)" in result.stdout
     assert "broken    1: in/000002.png" in result.stdout
     with Image.open(tmp_path / "some.png") as grid:

@@ -71,7 +71,7 @@ def record(found) -> dict[str, object]:
 def show(found, out: Path) -> None:
     """The summary in words."""
     sizes, broken = found.sizes, found.broken
-    say(f"images    {found.n:,}, read as {found.kind}")
+    say(f"pictures  {found.n:,}, read as {found.kind}")  # the word that users' scripts look for
     say(f"classes   {classes(found.labels)}")
     say(f"sizes     {most(sizes, lambda size: f'{size[0]}×{size[1]}')}")
     if len(sizes) > 3:
