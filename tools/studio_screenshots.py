@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from support.browser import browser, served
+from support.browser import browser, fill, served
 
 import ddim
 from ddim.studio import Studio
@@ -37,16 +37,16 @@ def interpolate(page, tab) -> None:
     for k in (3, 9, 2, 4):
         tab.get_by_role("button", name=f"image {k}", exact=True).click()
         tab.get_by_role("button", name=f"image {k}", exact=True, pressed=True).wait_for()
-    tab.get_by_label("Frames").fill("7")
+    fill(tab.get_by_label("Frames"), "7")
     tab.get_by_role("button", name="Interpolate").click()
     tab.get_by_text("Move the slider").wait_for()
-    tab.get_by_label("number input for Across").fill("3")
+    fill(tab.get_by_label("number input for Across"), "3")
 
 
 def encode(page, tab) -> None:
     tab.get_by_role("button", name="From data").click()
     tab.get_by_role("button", pressed=True).wait_for()
-    tab.get_by_label("Steps").fill("10 50 100")
+    fill(tab.get_by_label("Steps"), "10 50 100")
     tab.get_by_role("button", name="Encode", exact=True).click()
     tab.get_by_text("should be has mean 0").wait_for()
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from support.browser import executed, lines, linked, pngs, typed
+from support.browser import executed, fill, lines, linked, pngs, typed
 
 import ddim
 from ddim.images.pixels import to_uint8
@@ -15,18 +15,16 @@ def opened(page, number: int):
     tab = page.locator("#edit")
     tab.get_by_role("tab", name="Inpaint").click()
     there = tab.locator(".tray button").count()
-    tab.get_by_label("number in the data").fill(str(number))
+    fill(tab.get_by_label("number in the data"), str(number))
     tab.get_by_role("button", name="From data").click()
     tab.locator(".tray button").nth(there).wait_for()
     tab.locator("canvas").wait_for()
     return tab
 
 
-def fill(tab, label: str, value: str) -> None:
+def enter(tab, label: str, value: str) -> None:
     """Fill a field of the inner tab that is shown; several have fields of one name."""
-    field = tab.get_by_label(label).locator("visible=true")
-    field.fill(value)
-    assert field.input_value() == value
+    fill(tab.get_by_label(label).locator("visible=true"), value)
 
 
 def files(tab, tmp_path: Path, *names: str) -> None:
@@ -60,8 +58,8 @@ def test_what_is_painted_is_made_anew_and_the_rest_returns(page, tmp_path: Path)
     tab.get_by_text("5 pixels are painted.").wait_for()
     tab.locator("canvas").press("Space")
     tab.get_by_text("6 pixels are painted.").wait_for()
-    fill(tab, "Answers", "2")
-    fill(tab, "Steps", "3")
+    enter(tab, "Answers", "2")
+    enter(tab, "Steps", "3")
     tab.get_by_role("button", name="Inpaint", exact=True).click()
     tab.get_by_text("What was not painted returns exactly.").wait_for()
     _, mask, *shown = pngs(tab.locator("#edited img"))
@@ -79,9 +77,9 @@ def test_variations_are_rows_of_strengths(page, tmp_path: Path):
     tab = opened(page, 5)
     tab.get_by_role("tab", name="Vary").click()
     tab.get_by_label("Strengths").wait_for()
-    fill(tab, "Strengths", "0.3 1")
-    fill(tab, "Answers", "2")
-    fill(tab, "Steps", "3")
+    enter(tab, "Strengths", "0.3 1")
+    enter(tab, "Answers", "2")
+    enter(tab, "Steps", "3")
     tab.get_by_role("button", name="Vary", exact=True).click()
     tab.get_by_text("A row a strength").wait_for()
     original, *shown = pngs(tab.locator("#edited img"))
@@ -111,7 +109,7 @@ def test_another_class_of_a_model_that_knows_some(page, tmp_path: Path, classes:
         tab.get_by_label(label).click()
         tab.get_by_role("option", name=name, exact=True).click()
         tab.get_by_role("option").first.wait_for(state="detached")  # the list has closed
-    fill(tab, "Steps", "2")
+    enter(tab, "Steps", "2")
     tab.get_by_role("button", name="Change the class").click()
     tab.get_by_text("decoded with the other.").wait_for()
     _, *shown = pngs(tab.locator("#edited img"))

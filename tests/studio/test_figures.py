@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from support.browser import executed, lines, linked, pngs, typed
+from support.browser import executed, fill, lines, linked, pngs, typed
 
 
 def opened(page):
@@ -13,7 +13,7 @@ def opened(page):
 
 def test_one_noise_in_different_numbers_of_steps(page, tmp_path: Path):
     part = opened(page).locator("#row")
-    part.get_by_label("Steps").fill("2 3")
+    fill(part.get_by_label("Steps"), "2 3")
     part.get_by_role("button", name="Draw").click()
     part.get_by_text("Each column starts from the same noise.").wait_for()
     assert len(pngs(part.locator("#consistency img"))) == 16
@@ -31,10 +31,10 @@ def test_the_table_fills_in_and_is_that_of_the_command(page, tmp_path: Path):
     from playwright.sync_api import expect
 
     part = opened(page).locator("#table")
-    part.get_by_label("Steps").fill("2 3")
+    fill(part.get_by_label("Steps"), "2 3")
     part.get_by_label("σ̂").check()
     part.get_by_label("η = 1").uncheck()
-    part.get_by_label("Images a cell").fill("70")
+    fill(part.get_by_label("Images a cell"), "70")
     part.get_by_role("button", name="Measure").click()
     part.get_by_text("Lower is nearer to the real images.").wait_for()
     expect(part.locator("#fid td")).to_have_count(6)  # a table in between has other rows

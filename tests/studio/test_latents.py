@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from support.browser import executed, lines, linked, pngs, typed
+from support.browser import executed, fill, lines, linked, pngs, typed
 
 import ddim
 from ddim.images.sources import find
@@ -17,9 +17,9 @@ def opened(page, name: str):
 def sampled(page, n: int = 4) -> None:
     """Sample some images, so that the trays hold them."""
     tab = page.locator("#sample")
-    tab.get_by_label("Seed").fill("5")
-    tab.get_by_label("number input for Images").fill(str(n))
-    tab.get_by_label("Steps").fill("2")
+    fill(tab.get_by_label("Seed"), "5")
+    fill(tab.get_by_label("number input for Images"), str(n))
+    fill(tab.get_by_label("Steps"), "2")
     tab.get_by_role("button", name="Sample", exact=True).click()
     tab.get_by_text("times as long").wait_for()
 
@@ -40,14 +40,14 @@ def test_the_way_between_two_sampled_images(page, tmp_path: Path):
         tab.get_by_role("button", name=f"image {k}").click()
         tab.get_by_role("button", name=f"image {k}", pressed=True).wait_for()
     tab.get_by_text("2 images chosen").wait_for()
-    tab.get_by_label("Frames").fill("3")
-    tab.get_by_label("Steps").fill("2")
+    fill(tab.get_by_label("Frames"), "3")
+    fill(tab.get_by_label("Steps"), "2")
     tab.get_by_role("button", name="Interpolate").click()
     tab.get_by_text("Move the slider").wait_for()
     (shown,) = pngs(tab.locator("#way img"))
     moving = linked(tab, "Download the animation")
     first = pngs(tab.locator("#still img"))
-    tab.get_by_label("number input for Across").fill("2")
+    fill(tab.get_by_label("number input for Across"), "2")
     tab.get_by_text("2 of 2").wait_for()
     assert pngs(tab.locator("#still img")) != first
     typed(lines(tab, "command"), tmp_path / "typed")
@@ -61,8 +61,8 @@ def test_the_way_between_four_uploaded_images(fresh, tmp_path: Path):
     tab = opened(fresh, "Interpolate")
     tab.locator("input[type=file]").set_input_files(files(tmp_path, 0, 1, 2, 3))
     tab.get_by_text("4 images chosen").wait_for()
-    tab.get_by_label("Frames").fill("2")
-    tab.get_by_label("Steps").fill("3")
+    fill(tab.get_by_label("Frames"), "2")
+    fill(tab.get_by_label("Steps"), "3")
     tab.get_by_role("button", name="Interpolate").click()
     tab.get_by_text("Move the slider").wait_for()
     (shown,) = pngs(tab.locator("#way img"))
@@ -76,7 +76,7 @@ def test_an_image_is_encoded_and_comes_back(page, tmp_path: Path):
     tab = opened(page, "Encode")
     tab.locator("input[type=file]").set_input_files(files(tmp_path, 7))
     tab.get_by_role("button", pressed=True).wait_for()
-    tab.get_by_label("Steps").fill("2 3")
+    fill(tab.get_by_label("Steps"), "2 3")
     tab.get_by_role("button", name="Encode", exact=True).click()
     tab.get_by_text("should be has mean 0").wait_for()
     shown = pngs(tab.locator("#round-trips img"))
@@ -91,10 +91,10 @@ def test_an_image_is_encoded_and_comes_back(page, tmp_path: Path):
 
 def test_an_image_of_the_data_can_be_downloaded_for_the_lines(fresh):
     tab = opened(fresh, "Encode")
-    tab.get_by_label("number in the data").fill("12")
+    fill(tab.get_by_label("number in the data"), "12")
     tab.get_by_role("button", name="From data").click()
     tab.get_by_role("button", pressed=True).wait_for()
-    tab.get_by_label("Steps").fill("2")
+    fill(tab.get_by_label("Steps"), "2")
     tab.get_by_role("button", name="Encode", exact=True).click()
     want = ddim.plots.to_pil(find("digits", 8, 1)[12])
     assert linked(tab, "Download digits-12.png") == png(want)
@@ -103,13 +103,13 @@ def test_an_image_of_the_data_can_be_downloaded_for_the_lines(fresh):
 
 def test_exploring_goes_on_and_back(page, tmp_path: Path):
     tab = opened(page, "Explore")
-    tab.get_by_label("Seed").fill("3")
-    tab.get_by_label("Steps").fill("2")
+    fill(tab.get_by_label("Seed"), "3")
+    fill(tab.get_by_label("Steps"), "2")
     tab.get_by_role("button", name="Begin").click()
     tab.get_by_role("button", name="image 4").click()
     tab.get_by_text("Choice 1").wait_for()
     first = pngs(tab.locator("#neighbours img"))
-    tab.get_by_label("number input for Distance").fill("0.6")
+    fill(tab.get_by_label("number input for Distance"), "0.6")
     tab.get_by_role("button", name="image 8").click()
     tab.get_by_text("Choice 2").wait_for()
     shown = pngs(tab.locator("#neighbours img"))

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from support.browser import pngs
+from support.browser import fill, pngs
 
 import ddim
 from ddim.studio.render import png
@@ -13,9 +13,9 @@ def long_walk(page):
     """Begin DDPM's thousand steps, and wait until they go on."""
     tab = page.locator("#sample")
     assert not tab.get_by_text("measuring").count()  # a second click would not count
-    tab.get_by_label("number input for Images").fill("64")
-    tab.get_by_label("Steps").first.fill("1000")
-    tab.get_by_label("number input for η").fill("1")
+    fill(tab.get_by_label("number input for Images"), "64")
+    fill(tab.get_by_label("Steps").first, "1000")
+    fill(tab.get_by_label("number input for η"), "1")
     tab.get_by_role("button", name="Sample", exact=True).click()
     tab.get_by_text("what the network expects").wait_for()
     return tab
@@ -61,7 +61,7 @@ def test_stop_ends_the_work_and_the_next_one_begins(page, monkeypatch):
     stop(tab)
     assert rests(calls)
     assert len(calls) < 1000
-    tab.get_by_label("Steps").first.fill("2")
+    fill(tab.get_by_label("Steps").first, "2")
     sample(tab, "images, 2 steps, 2 evaluations")
     tab.get_by_text("times as long").wait_for()
 
@@ -75,7 +75,7 @@ def test_a_browser_that_leaves_stops_its_work(page, address: str, monkeypatch, h
     page.goto(address)
     page.get_by_text("M parameters").wait_for()
     tab = page.locator("#sample")
-    tab.get_by_label("Steps").first.fill("2")
+    fill(tab.get_by_label("Steps").first, "2")
     sample(tab, "images, 2 steps, 2 evaluations")
     tab.get_by_text("times as long").wait_for()
 
@@ -95,13 +95,13 @@ def test_another_view_is_not_blocked_by_long_work(page, chromium, address: str):
 
 def test_fields_out_of_range_get_their_sentence(page):
     tab = page.locator("#sample")
-    tab.get_by_label("Steps").first.fill("5000")
+    fill(tab.get_by_label("Steps").first, "5000")
     sample(tab, "the number of steps is a whole number from 1 to 1000; got 5000")
 
 
 def test_the_keyboard_is_enough(page):
     tab = page.locator("#sample")
-    tab.get_by_label("Steps").first.fill("2")
+    fill(tab.get_by_label("Steps").first, "2")
     tab.get_by_role("button", name="Sample", exact=True).press("Enter")
     tab.get_by_role("button", name="image 2", exact=True).press("Enter")
     tab.get_by_role("heading", name="Image 2 of seed 0").wait_for()
@@ -125,7 +125,7 @@ def test_a_phone_shows_the_whole_width(chromium, address: str):
     page.goto(address)
     page.get_by_text("M parameters").wait_for()
     tab = page.locator("#sample")
-    tab.get_by_label("Steps").first.fill("2")
+    fill(tab.get_by_label("Steps").first, "2")
     tab.get_by_role("button", name="Sample", exact=True).click()
     tab.get_by_text("times as long").wait_for()
     tab.get_by_role("button", name="Compare, from the same noise").click()
@@ -161,8 +161,8 @@ def test_twenty_clients_at_once_all_get_theirs(chromium, address: str):
         page.get_by_text("M parameters").wait_for()
     for seed, page in enumerate(pages):
         tab = page.locator("#sample")
-        tab.get_by_label("Seed").fill(str(seed))
-        tab.get_by_label("Steps").first.fill("20")
+        fill(tab.get_by_label("Seed"), str(seed))
+        fill(tab.get_by_label("Steps").first, "20")
     for page in pages:
         page.locator("#sample").get_by_role("button", name="Sample", exact=True).click()
     for seed, page in enumerate(pages):

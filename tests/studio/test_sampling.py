@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from support.browser import executed, lines, pngs, typed
+from support.browser import executed, fill, lines, pngs, typed
 
 from ddim.studio.render import png
 
@@ -10,11 +10,11 @@ from ddim.studio.render import png
 def start(page, n: int = 4, steps: int = 3, **fields: str):
     """Sample, and return the tab when the images are there."""
     tab = page.locator("#sample")
-    tab.get_by_label("Seed").fill("5")
-    tab.get_by_label("number input for Images").fill(str(n))
-    tab.get_by_label("Steps").fill(str(steps))
+    fill(tab.get_by_label("Seed"), "5")
+    fill(tab.get_by_label("number input for Images"), str(n))
+    fill(tab.get_by_label("Steps"), str(steps))
     for name, value in fields.items():
-        tab.get_by_label(name).fill(value)
+        fill(tab.get_by_label(name), value)
     tab.get_by_role("button", name="Sample", exact=True).click()
     return tab
 
@@ -34,11 +34,11 @@ def test_the_images_are_those_of_the_lines_below_byte_for_byte(page, tmp_path: P
 
 def test_the_rows_of_a_comparison(page, tmp_path: Path):
     tab = page.locator("#sample")
-    tab.get_by_label("Steps").first.fill("2")
+    fill(tab.get_by_label("Steps").first, "2")
     tab.get_by_role("button", name="Compare, from the same noise").click()
     tab.get_by_label("solvers").check()
     page.wait_for_function("document.querySelector('#compare textarea, #compare input[type=text]').value[0] == 'd'")
-    tab.get_by_label("Values").fill("ddim heun")
+    fill(tab.get_by_label("Values"), "ddim heun")
     tab.get_by_role("button", name="Compare", exact=True).click()
     tab.get_by_text("Each column starts from the same noise.").wait_for()
     shown, part = pngs(tab.locator("#compared img")), tab.locator("#compare")

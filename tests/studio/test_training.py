@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from support.browser import lines, pngs, served
+from support.browser import fill, lines, pngs, served
 from support.training import TIMED
 
 import ddim
@@ -49,8 +49,8 @@ def test_what_cannot_be_trained_gets_its_sentence(page):
         ("fine", "soon", "--time takes a time such as 90s"),
         ("fine", "", "give the training a time"),
     ):
-        tab.get_by_label("Name").fill(name)
-        tab.get_by_label("Time").fill(length)
+        fill(tab.get_by_label("Name"), name)
+        fill(tab.get_by_label("Time"), length)
         tab.get_by_role("button", name="Train", exact=True).click()
         tab.get_by_text(words).wait_for()
     tab.get_by_role("button", name="Stop", exact=True).click()
@@ -72,8 +72,8 @@ def test_read_only_has_no_buttons(chromium, tmp_path: Path):
 def test_a_training_is_started_seen_and_stopped(page, place: Path):
     """The command that is shown is the one that was run; the stopped run is a model that can be sampled."""
     tab, out = opened(page), place / "out/runs/mine"
-    tab.get_by_label("Name").fill("mine")
-    tab.get_by_label("Time").fill("3m")
+    fill(tab.get_by_label("Name"), "mine")
+    fill(tab.get_by_label("Time"), "3m")
     tab.get_by_role("button", name="Train", exact=True).click()
     tab.get_by_text("mine has begun").wait_for()
     tab.get_by_role("heading", name="mine training").wait_for(timeout=120_000)

@@ -54,6 +54,16 @@ def browser() -> Iterator:
             opened.close()
 
 
+def fill(field, value: str) -> None:
+    """Type into a field until it keeps it: one that has just come into the page is set to its first value again."""
+    for _ in range(50):
+        field.fill(value)
+        field.page.wait_for_timeout(100)
+        if field.input_value() == value:
+            return
+    raise AssertionError(f"the field keeps {field.input_value()!r}, not {value!r}")
+
+
 def pngs(images) -> list[bytes]:
     """The bytes of the images that a locator finds, as they are in the page."""
     sources = images.evaluate_all("images => images.map(image => image.src)")
