@@ -15,10 +15,14 @@ def choose(kind: str, name: str, table: dict):
     if not isinstance(name, str):
         raise InputError(f"the {kind} is a name, one of {', '.join(table)}; got {shown(name)}")
     if name not in table:
-        near = get_close_matches(name, table, 1)
-        meant = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"unknown {kind} {name!r}: choose one of {', '.join(table)}{meant}")
+        raise InputError(f"unknown {kind} {name!r}: choose one of {', '.join(table)}{did_you_mean(name, table)}")
     return table[name]
+
+
+def did_you_mean(name: str, known: Iterable[str], alike: float = 0.6) -> str:
+    """The end of a line on an unknown name: the nearest known one, if any is so much alike, from 0 to 1."""
+    near = get_close_matches(name, list(known), 1, alike)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 LARGEST = 10**9  # of any count

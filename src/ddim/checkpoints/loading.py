@@ -4,7 +4,6 @@ import json
 import logging
 from contextlib import suppress
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from ddim.checkpoints.tuned_solvers import SOLVERS
 from ddim.checkpoints.tuned_solvers import read as read_solvers
 from ddim.checkpoints.weights import assign, read_folder
 from ddim.diffusion.model import Model
-from ddim.errors import InputError, choose, shown
+from ddim.errors import InputError, choose, did_you_mean, shown
 from ddim.networks.lucidrains_unet import LucidUNet
 from ddim.networks.unet import UNet
 from ddim.system.files import meant
@@ -94,11 +93,8 @@ def _find(source: str) -> Path:
         raise InputError(f"{source}: no such file of weights{meant(path) or '; check the path'}")
     if source.count("/") == 1 and not source.startswith((".", "/", "~")):
         return fetch(source)
-    near = next(iter(get_close_matches(source, models, 1, 0.7)), "")
     what = (
-        f"; did you mean {near}?"
-        if near
-        else meant(path) or f"; name a folder, a Hub id, or one of {', '.join(models)}"
+        did_you_mean(source, models, 0.7) or meant(path) or f"; name a folder, a Hub id, or one of {', '.join(models)}"
     )
     raise InputError(f"{source}: no such model{what}")
 

@@ -7,11 +7,10 @@ import re
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ddim.errors import shown
+from ddim.errors import did_you_mean, shown
 
 ONE = {int: "a whole number", float: "a number", str: "a text", Path: "a path"}
 MANY = {int: "whole numbers", float: "numbers", str: "texts", Path: "paths"}
@@ -109,8 +108,7 @@ def unrecognized(words: Sequence[str], known: Sequence[str]) -> str:
     wrong = [word for word in words if re.match(r"--?[A-Za-z]", word)]
     if not wrong:
         return f"more arguments than it takes: {' '.join(words)}"
-    near = get_close_matches(wrong[0].partition("=")[0], known, 1)
-    meant = f"; did you mean {near[0]}?" if near else ""
+    meant = did_you_mean(wrong[0].partition("=")[0], known)
     return f"unknown option{'s' if len(wrong) > 1 else ''} {', '.join(wrong)}{meant}"
 
 
@@ -118,6 +116,4 @@ def in_order(found: re.Match) -> str:
     """tyro's line on a choice that there is not, with the choices in order, and the nearest."""
     given, option, choices = found.groups()
     known = sorted({choice.strip(" '") for choice in choices.split(",")} - {"None", ""})
-    near = get_close_matches(given, known, 1)
-    meant = f"; did you mean {near[0]}?" if near else ""
-    return f"unknown {option} {given!r}: choose one of {', '.join(known)}{meant}"
+    return f"unknown {option} {given!r}: choose one of {', '.join(known)}{did_you_mean(given, known)}"

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from numbers import Integral, Real
 
 import torch
@@ -13,7 +12,7 @@ from ddim.diffusion.around import Around
 from ddim.diffusion.model import Denoiser, Model, levels, numbered
 from ddim.diffusion.process import Prediction, from_x0
 from ddim.diffusion.schedule import Time
-from ddim.errors import InputError, listed, shown
+from ddim.errors import InputError, did_you_mean, listed, shown
 
 ALL = "all"  # the classes in turn
 Label = int | str | Sequence[int | str] | Tensor  # one for all images, or one an image
@@ -211,6 +210,4 @@ def number_of(classes: tuple[str, ...], label: int | str) -> int:
             return number_of(classes, int(label))
     elif isinstance(label, Integral) and 0 <= label < len(classes):
         return int(label)
-    near = get_close_matches(str(label), classes, 1)
-    meant = f"; did you mean {near[0]}?" if near else ""
-    raise InputError(f"unknown class {label!r}: give {numbered(classes)}{meant}")
+    raise InputError(f"unknown class {label!r}: give {numbered(classes)}{did_you_mean(str(label), classes)}")
