@@ -6,6 +6,7 @@ bits/dim of images that it was not trained on. Or does the latter for models tha
 the folder, cell by cell, so the same command continues, and one with more --steps adds to it.
 
     python bench/improved.py digits [--minutes 10] [--steps 10 20 50 100 1000] [--n 2000] [--held 180]
+    python bench/improved.py cifar10 --data train.parquet --test test.parquet --ch 32 --minutes 15 --steps 10 20 50 100
     python bench/improved.py cifar10 --models cifar10 --data train.parquet --test test.parquet --steps 10 20 50 100
 """
 
@@ -58,6 +59,7 @@ def trained(o: argparse.Namespace) -> dict[str, Path]:
     for name, changes in VARIANTS.items():
         out = folders[name] = o.out / name.replace(", ", "-")
         whole = {"preset": PRESETS[o.data_set], "time": f"{o.minutes}m", "held_out": 0.1, **changes}
+        whole |= {"ch": o.ch} if o.ch else {}
         how = {"resume": True} if (out / "train.json").exists() else whole
         if not (out / "trained").exists():
             done = ddim.train(o.data or None, out, device="cpu", clock=time.process_time, **how)
@@ -171,6 +173,7 @@ def main() -> None:
     parser.add_argument("data_set", choices=PRESETS)
     parser.add_argument("--models", nargs="+", metavar="MODEL", help="measure these instead of training")
     parser.add_argument("--minutes", type=float, default=10, help="of processor time for each training (10)")
+    parser.add_argument("--ch", type=int, help="width of the network, by default the preset's")
     parser.add_argument("--steps", type=int, nargs="*", default=[10, 20, 50, 100, 1000], help="none: bits/dim alone")
     parser.add_argument("--n", type=int, default=2000, help="samples a cell (2000)")
     parser.add_argument("--held", type=int, default=180, help="images for bits/dim (180)")

@@ -10,16 +10,22 @@ from ddim.evaluation import features
 from ddim.evaluation.reference import SMALL
 from ddim.images import find, to_float
 from ddim.system.json import read_json
-from ddim.training.held_out import divided
+from ddim.training.held_out import Divided, divided
 
 
-def held_out(run: str) -> tuple[Tensor, Tensor | None]:
-    """The images that a run of `ddim train --held-out` never trained on, (N, C, H, W) uint8, and their labels (N,)."""
+def parted(run: str) -> Divided:
+    """The images of a run of `ddim train --held-out`, (N, C, H, W) uint8, with their labels (N,): those that it trained
+    on, and those that it never did."""
     model, kept = ddim.load(run, "cpu"), read_json(Path(run) / "train.json")
     source = find(kept["data"], model.shape[1], model.shape[0])
     images = torch.stack([source.decode(i) for i in range(len(source))])
     labels = None if source.labels is None else torch.from_numpy(source.labels.numbers)
-    parts = divided(images, labels, kept["held_out"], kept["seed"])
+    return divided(images, labels, kept["held_out"], kept["seed"])
+
+
+def held_out(run: str) -> tuple[Tensor, Tensor | None]:
+    """The images that a run never trained on, and their labels."""
+    parts = parted(run)
     return parts.held, parts.held_labels
 
 

@@ -4,7 +4,8 @@ Images that the run never trained on, each asked to become the fifth class after
 recognises as the new class, and as the old; how far a pixel is from the image (root mean square on [−1, 1]); and the
 same of an image of the new class that was sampled from nothing, which keeps nothing.
 
-    python bench/relabelling.py runs/digits [--n 500]
+    ddim train digits --labels --held-out 0.6 --out runs/held
+    python bench/relabelling.py runs/held [--n 1000]
 """
 
 import argparse
@@ -21,7 +22,7 @@ from ddim.images import to_float, to_uint8
 
 
 def by_directions(model, x: Tensor, labels: Tensor, wanted: Tensor, seen: Tensor, seen_labels: Tensor) -> dict:
-    """Along the mean differences of the classes, found from other images: in latents, and in the middle features."""
+    """Along the mean differences of the classes, found from images that it trained on: in latents, and in the middle features."""
     path = schedule.times(model.T, 50)
     known = ddim.encode(model, seen, times=path)
     features = middle_along(model, known, path)[1]  # (S, n, c, h, w)
@@ -43,12 +44,12 @@ def by_directions(model, x: Tensor, labels: Tensor, wanted: Tensor, seen: Tensor
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("--n", type=int, default=500)
+    parser.add_argument("--n", type=int, default=1000)
     a = parser.parse_args()
     model = ddim.load(a.model, "cpu")
-    images, labels = judged.held_out(a.model)
-    seen, seen_labels = to_float(images[a.n :]), labels[a.n :]  # for directions, where there are enough
-    images, labels = images[: a.n], labels[: a.n]
+    parts = judged.parted(a.model)
+    images, labels = parts.held[: a.n], parts.held_labels[: a.n]
+    seen, seen_labels = to_float(parts.seen[: a.n]), parts.labels[: a.n]  # what directions are found from
     x, wanted = to_float(images), (labels + len(model.classes) // 2) % len(model.classes)
     made = {"a new sample of the class": ddim.sample(model, n=len(x), label=wanted)}
     for strength in (0.3, 0.5, 0.7):
@@ -59,8 +60,7 @@ def main() -> None:
             made[name] = ddim.relabel(model, x, labels, wanted, guidance, strength)
     made["encode and decode, exact, guidance 1"] = ddim.relabel(model, x, labels, wanted, solver="exact")
     made["the same class at both ends"] = ddim.relabel(model, x, labels, labels)
-    if len(seen) >= 100:
-        made |= by_directions(model, x, labels, wanted, seen, seen_labels)
+    made |= by_directions(model, x, labels, wanted, seen, seen_labels)
     judge, rows = judged.Judge(model.shape), []
     for name, image in made.items():
         image = to_uint8(image)

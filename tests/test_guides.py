@@ -68,7 +68,7 @@ SMALL = {  # options that a command gets where it is run here, in the place of i
     "likelihood": {"--n": "2", "--steps": "3"},
     "latents": {"--n": "4", "--steps": "2"},
     "interpolate": {"--frames": "2"},
-    **{verb: {} for verb in ("encode", "decode", "data", "info", "directions", "explore")},
+    **{verb: {} for verb in ("encode", "decode", "data", "info", "explore", "nearby")},
     **{verb: {"--steps": "3"} for verb in EDITS},
 }
 NAMES = {

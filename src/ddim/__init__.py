@@ -17,8 +17,8 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.diffusion import directions, noise, operators, process, schedule
     from ddim.diffusion.around import Around
     from ddim.diffusion.blending import between
+    from ddim.diffusion.choosing import nearby
     from ddim.diffusion.clipping import Clip
-    from ddim.diffusion.exploring import explore
     from ddim.diffusion.facts import Facts
     from ddim.diffusion.guidance import Guidance, guided
     from ddim.diffusion.interpolation import interpolate, interpolate_ddpm, slerp, slerp_grid
@@ -42,8 +42,8 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.evaluation.step_consistency import consistency
     from ddim.evaluation.tuning import tune
     from ddim.images.summary import summarise
+    from ddim.jobs.choosing import nearby_files
     from ddim.jobs.directions import directions_figure
-    from ddim.jobs.exploring import explore_files
     from ddim.jobs.latent_figures import diffusion_sequence, interpolation_figure
     from ddim.jobs.latent_jobs import decode_files, encode_files
     from ddim.jobs.picking import picked
@@ -75,7 +75,7 @@ _HOMES = {
     "decode": "diffusion.latents",
     "encode": "diffusion.latents",
     "likelihood": "diffusion.likelihood",
-    "explore": "diffusion.exploring",
+    "nearby": "diffusion.choosing",
     "Facts": "diffusion.facts",
     "Model": "diffusion.model",
     "Prediction": "diffusion.process",
@@ -110,7 +110,7 @@ _HOMES = {
     "directions_figure": "jobs.directions",
     "encode_files": "jobs.latent_jobs",
     "decode_files": "jobs.latent_jobs",
-    "explore_files": "jobs.exploring",
+    "nearby_files": "jobs.choosing",
     "interpolation_figure": "jobs.latent_figures",
     "diffusion_sequence": "jobs.latent_figures",
     "train": "training.trainer",

@@ -108,7 +108,7 @@ REFUSED = [
             ("sample", ("--solvers", "x", "--y", "3"), "unknown options --solvers, --y; did you mean --solver?"),
             ("sample", ("3",), "more arguments than it takes: 3"),
             ("convert", ("x", "--T", "potato"), "--T takes a whole number; got 'potato'"),
-            ("directions", ("digits", "--classes", "3"), "--classes takes 2 values, FROM TO; got 1"),
+            ("explore", ("digits", "--classes", "3"), "--classes takes 2 values, FROM TO; got 1"),
             ("vary", ("photos", "--strength", "0.2", "half"), "--strength takes numbers; got 'half'"),
             ("evaluate", ("--eta", "0", "a"), "--eta takes numbers or hat; got 'a'"),
             ("encode", ("photos", "--steps", "1.5"), "--steps takes a whole number; got '1.5'"),

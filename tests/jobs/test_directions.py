@@ -1,4 +1,4 @@
-"""ddim directions: its sheet and what it says."""
+"""ddim explore: its sheet and what it says."""
 
 from pathlib import Path
 
@@ -26,12 +26,12 @@ def place(tmp_path: Path) -> Path:
 
 
 def test_components_of_the_middle(ddim_cli, place):
-    result = ddim_cli("directions", "digits", "--n", 12, "--rows", 3, "--columns", 5, "--steps", 3)
+    result = ddim_cli("explore", "digits", "--n", 12, "--rows", 3, "--columns", 5, "--steps", 3)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("of the variance (white noise:") == 3
     assert "+0.00: a pixel differs by 0.000" in result.stdout
     found = ddim.directions_figure(ddim.load("digits", "cpu"), place / "again", n=12, rows=3, columns=5, steps=3)
-    assert found.sheet.read_bytes() == (place / "directions" / "directions.png").read_bytes()
+    assert found.sheet.read_bytes() == (place / "explore" / "directions.png").read_bytes()
     changes = [change for _, change in found.changes]
     assert changes[2] == 0 < changes[1] < changes[0]
     assert changes[3] < changes[4]
@@ -39,7 +39,7 @@ def test_components_of_the_middle(ddim_cli, place):
 
 @pytest.mark.parametrize("space", ["latent", "middle"])
 def test_from_class_to_class(ddim_cli, place, space):
-    how = ("directions", "model", "data", "--classes", "above", "below", "--steps", 4, "--space", space, "--rows", 2)
+    how = ("explore", "model", "data", "--classes", "above", "below", "--steps", 4, "--space", space, "--rows", 2)
     result = ddim_cli(*how)
     assert result.returncode == 0, result.stderr
     apart = float(result.stdout.split("above and below lie ")[1].split()[0])
@@ -62,6 +62,6 @@ def test_from_class_to_class(ddim_cli, place, space):
     ],
 )
 def test_what_cannot_be_is_said(ddim_cli, place, args, said):
-    result = ddim_cli("directions", "model", *args, "--steps", 2)
+    result = ddim_cli("explore", "model", *args, "--steps", 2)
     result.stderr = "\n".join(line for line in result.stderr.splitlines() if "━" not in line)
     refused(result, said)

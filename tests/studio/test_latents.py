@@ -115,9 +115,9 @@ def test_exploring_goes_on_and_back(page, tmp_path: Path):
     shown = pngs(tab.locator("#neighbours img"))
     assert len(pngs(tab.locator("#chosen img"))) == 2
     typed(lines(tab, "command"), tmp_path / "typed")
-    assert [path.read_bytes() for path in sorted((tmp_path / "typed/explore").glob("*.png"))] == shown
+    assert [path.read_bytes() for path in sorted((tmp_path / "typed/nearby").glob("*.png"))] == shown
     executed(lines(tab, "python"), tmp_path / "executed")
-    assert (tmp_path / "executed/sheet.png").read_bytes() == (tmp_path / "typed/explore-sheet.png").read_bytes()
+    assert (tmp_path / "executed/sheet.png").read_bytes() == (tmp_path / "typed/nearby-sheet.png").read_bytes()
     tab.get_by_role("button", name="Back").click()
     tab.get_by_text("go further back").wait_for()
     assert pngs(tab.locator("#neighbours img")) == first

@@ -25,7 +25,7 @@ GROUPS = {
     },
     "latent space": {
         "interpolate": "Walk between images in the latent space, or the DDPM way.",
-        "explore": "Choose an image, see its neighbours in the latent space, and go on.",
+        "nearby": "Choose an image, see its neighbours in the latent space, and go on.",
         "encode": "Turn images into latents.",
         "decode": "Turn latents back into images.",
     },
@@ -33,7 +33,7 @@ GROUPS = {
         "inpaint": "Make a part of images anew.",
         "restore": "Make small images large, give grey ones colour, sharpen blurred ones.",
         "vary": "Make variations of an image, or give it another class.",
-        "directions": "Draw images along directions: principal components of a model, or from class to class.",
+        "explore": "Draw images along directions: principal components of a model, or from class to class.",
     },
     "measure": {
         "evaluate": "Measure FID, KID, precision, recall and time over steps and η, as the paper's table 1.",

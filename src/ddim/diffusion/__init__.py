@@ -3,8 +3,8 @@
 Equation numbers are those of Song, Meng & Ermon 2020 (arXiv 2010.02502). Nothing here knows files or networks.
 """
 
+from ddim.diffusion.choosing import nearby, neighbours
 from ddim.diffusion.clipping import Clip, Clipped, clipping
-from ddim.diffusion.exploring import explore, neighbours
 from ddim.diffusion.facts import Facts
 from ddim.diffusion.guidance import Labelled, guided
 from ddim.diffusion.interpolation import interpolate, interpolate_ddpm, slerp, slerp_grid
@@ -18,6 +18,6 @@ from ddim.diffusion.walk import Moment, walk
 
 __all__ = [
     "SOLVERS", "Clip", "Clipped", "Denoiser", "Facts", "Labelled", "Model", "Moment", "Prediction", "Solver",
-    "clipping", "decode", "encode", "explore", "generate", "guided", "interpolate", "interpolate_ddpm", "likelihood",
-    "multistep", "neighbours", "sample", "slerp", "slerp_grid", "walk",
+    "clipping", "decode", "encode", "generate", "guided", "interpolate", "interpolate_ddpm", "likelihood",
+    "multistep", "nearby", "neighbours", "sample", "slerp", "slerp_grid", "walk",
 ]  # fmt: skip

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from ddim.lazy import exports
 
 if TYPE_CHECKING:
+    from ddim.jobs.choosing import nearby_files
     from ddim.jobs.directions import directions_figure
-    from ddim.jobs.exploring import explore_files
     from ddim.jobs.latent_figures import diffusion_sequence, interpolation_figure
     from ddim.jobs.latent_jobs import decode_files, encode_files
     from ddim.jobs.picking import picked
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "diffusion_sequence": "latent_figures",
-    "explore_files": "exploring",
+    "nearby_files": "choosing",
     "interpolation_figure": "latent_figures",
     "decode_files": "latent_jobs",
     "encode_files": "latent_jobs",

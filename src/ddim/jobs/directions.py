@@ -1,4 +1,4 @@
-"""A sheet of images along directions of a model: `ddim directions`."""
+"""A sheet of images along directions of a model: `ddim explore`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -9,8 +9,8 @@ from typing import Any
 import gradio as gr
 from torch import Tensor
 
+from ddim.diffusion.choosing import nearby
 from ddim.diffusion.course import sampling_course
-from ddim.diffusion.exploring import explore
 from ddim.diffusion.sampling import generate
 from ddim.errors import InputError
 from ddim.studio import render
@@ -36,16 +36,16 @@ class Trail:
         far = self.distances[0] if len(set(self.distances)) == 1 else list(self.distances)
         way = {"choices": list(self.choices), "distance": far} if self.choices else {}
         how = {"seed": self.seed, "n": SHEET}
-        z = f"z = ddim.explore(model{arguments(way | how)})\n"
+        z = f"z = ddim.nearby(model{arguments(way | how)})\n"
         python = self.origin.python() + z + f"images = ddim.sample(model, noise=z, steps={self.steps})\n"
-        command = self.origin.command("explore", **way, **how, steps=self.steps)
+        command = self.origin.command("nearby", **way, **how, steps=self.steps)
         return Recipe(command, python + 'ddim.plots.save(ddim.plots.grid(images), "sheet.png")')
 
 
 def show(studio: Studio, page, trail: Trail) -> Iterator[dict]:
     """Sample the sheet of a trail, live."""
     model, last = studio.model(trail.origin.name), 0.0
-    z = explore(model, trail.choices, trail.distances, SHEET, trail.seed)
+    z = nearby(model, trail.choices, trail.distances, SHEET, trail.seed)
     path, solver, *_ = sampling_course(model, trail.steps)
     for i, moment in enumerate(generate(model, range(SHEET), path, x=z, solver=solver), 1):
         if time.monotonic() - last > LIVE:

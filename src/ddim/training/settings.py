@@ -61,8 +61,8 @@ class Data(Group):
     skip_broken: bool = setting(False, resume=True)
     """Leave images out that cannot be read, instead of stopping."""
 
-    held_out: float = setting(0.0, 0, 0.5)
-    """Share of the images, from 0 to 0.5, that is only measured by, at most 1,000 images. With --time it is 0.05."""
+    held_out: float = setting(0.0, 0, 0.9)
+    """Share of the images, from 0 to 0.9, that is only measured by, at most 1,000 images. With --time it is 0.05."""
     labels: bool = False
     """Give the network the class of each image, so that it can be sampled by class: of folders such as data/cat/, of a
     column label, or as a published archive has them."""

@@ -1,55 +1,71 @@
-"""ddim explore: choose an image, see its neighbours in the latent space, and so on."""
+"""ddim explore: images along the directions of a model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
+from tyro.conf import arg
+
+from ddim.cli.checks import check_number
 from ddim.cli.models import load_model
-from ddim.cli.options import Machine, ModelName, SampleGrid, SolverName, parse
-from ddim.errors import InputError
-from ddim.system.messages import counted, say
+from ddim.cli.options import EXACT, ImageNames, Machine, ModelName, Spacing, parse
+from ddim.system.messages import say
 
 EXAMPLES = (
-    "ddim explore digits                                  # a sheet of nine",
-    "ddim explore digits --choices 4 2 --distance 0.4 0.2 # the neighbours of its image 4, then of number 2 of those",
+    "ddim explore cifar10                                  # principal components in the middle of the U-Net",
+    "ddim explore digits digits --classes 3 8 --space latent",
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explore:
-    """Each choice leads to the neighbours of an image, itself first. Add choices to go on; leave the last out to go
-    back.
-    """
+    """Without --classes: principal components, a row each. With them: images of one class, moved towards another."""
 
     model: ModelName
     """A bundled name, a run or model folder, or a Hub id."""
-    choices: tuple[int, ...] = ()
-    """The image to choose of each sheet, by its number, from 0: first of the first sheet, then of the next."""
-    distance: tuple[float, ...] = (0.3,)
-    """How far away the neighbours are, from 0 (the same image) to 1 (any): one for all choices, or one for each."""
-    n: int = 9
-    """How many images a sheet has."""
+    images: ImageNames = ()
+    """Image files, folders, .parquet files or Hub ids, which are encoded first; by default seeds are used."""
+    space: Literal["latent", "middle"] = "middle"
+    """latent: the latents. middle: the features in the middle of the U-Net (h-space), at every step."""
+    classes: Annotated[tuple[str, str] | None, arg(metavar="FROM TO")] = None
+    """Two classes of the images, by their names."""
+    n: int = 200
+    """How many images the directions are found from."""
+    rows: int = 6
+    """Rows of the sheet: components, or images."""
+    reach: float = 3.0
+    """How far to go to both sides: in standard deviations of a component, or in differences of the classes' means."""
+    columns: int = 7
+    """Images in a row of the sheet."""
+    pick: int = 0
+    """The image that components go through, by its number, from 0."""
+    steps: int = 50
+    """Steps of encoding, and of decoding."""
+    spacing: Spacing = "linear"
+    """How the steps are spread over the times from T to 0."""
     seed: int = 0
-    """Seed of the first sheet; each choice takes the next one."""
-    grid: SampleGrid = SampleGrid()
-    solver: SolverName | None = None
-    """How each step is taken; by default as in ddim sample."""
+    """Seed of the starting noise, without images."""
     out: Path = Path("explore")
-    """Folder to write. The sheet lies beside it."""
-    machine: Machine = Machine()
+    """Folder to write."""
+    machine: Machine = EXACT
 
 
 def main(args: Sequence[str]) -> None:
     o = parse(Explore, "explore", args)
-    if len(o.distance) not in (1, len(o.choices)):
-        raise InputError(f"{len(o.distance)} of --distance for {len(o.choices)} --choices: give one, or one a choice")
-    if o.grid.times is not None:
-        raise InputError("ddim explore takes --steps and --spacing: leave out --times")
-    from ddim.jobs.exploring import explore_files
+    for name, low, high in (("rows", 1, 100), ("columns", 2, 100), ("reach", 1e-3, 1e3)):
+        check_number(f"--{name}", getattr(o, name), low, high)
+    from ddim.jobs.directions import directions_figure
 
-    distance = o.distance[0] if len(o.distance) == 1 else o.distance
-    made = explore_files(
-        load_model(o.model, o.machine), o.out, o.choices, distance, o.n, o.seed, o.grid.steps, o.solver,
-        o.grid.spacing, o.machine.batch_size, True,
+    model = load_model(o.model, o.machine)
+    found = directions_figure(
+        model, o.out, o.images, o.space, o.classes, o.n, o.rows, o.reach, o.columns, o.steps, o.spacing, o.pick, o.seed,
+        o.machine.batch_size, True,
     )  # fmt: skip
-    say(f"{counted(o.n, 'image')}: {made.images}", f"their sheet: {made.sheet}")
+    say(f"sheet: {found.sheet}")
+    if found.apart is not None:
+        say(f"{o.classes[0]} and {o.classes[1]} lie {found.apart:.2f} deviations apart along it, on other images")
+    for k, (share, white) in enumerate(zip(found.shares, found.white, strict=True), 1):
+        say(f"component {k}: {share:.1%} of the variance (white noise: {white:.1%})")
+    for by, change in found.changes:
+        say(f"{by:+.2f}: a pixel differs by {change:.3f} (rms) on [-1, 1]")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddim.diffusion.exploring import explore
+from ddim.diffusion.choosing import nearby
 from ddim.diffusion.model import Model
 from ddim.diffusion.sampling import sample
 from ddim.errors import InputError
@@ -14,7 +14,7 @@ from ddim.plots import sheets
 from ddim.system.files import clean, folder, held, is_part
 
 
-def explore_files(
+def nearby_files(
     model: Model,
     out: str | Path,
     choices: Sequence[int] = (),
@@ -27,14 +27,14 @@ def explore_files(
     batch_size: int | None = None,
     progress: bool = False,
 ) -> Sampled:
-    """Write the images of `ddim.explore` into the folder `out`, a PNG file each; their sheet lies beside it.
+    """Write the images of `ddim.nearby` into the folder `out`, a PNG file each; their sheet lies beside it.
 
     steps, solver, spacing: as for `ddim.sample`. Raises InputError, also where the folder holds other files.
     """
     check_named(model, out)
     out = Path(out)
     beside = sheet_beside(out)
-    z = explore(model, choices, distance, n, seed)  # (n, C, H, W)
+    z = nearby(model, choices, distance, n, seed)  # (n, C, H, W)
     with held(folder(out)):
         clean(out)
         files = Pngs(out)

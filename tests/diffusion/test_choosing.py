@@ -7,7 +7,7 @@ import torch
 from support.models import tiny_model
 
 import ddim
-from ddim.diffusion.exploring import explore, neighbours
+from ddim.diffusion.choosing import nearby, neighbours
 from ddim.diffusion.noise import normal
 
 
@@ -33,12 +33,12 @@ def test_neighbours_keep_the_distribution_of_noise():
 
 def test_choices_lead_from_sheet_to_sheet():
     model = tiny_model()
-    first = explore(model, n=4, seed=5)
+    first = nearby(model, n=4, seed=5)
     assert torch.equal(first, normal(5, range(4), model.shape))
-    second = explore(model, [2], 0.4, 4, 5)
+    second = nearby(model, [2], 0.4, 4, 5)
     assert torch.equal(second, neighbours(first[2:3], 4, 0.4, 6))
-    assert torch.equal(explore(model, [2, 0], [0.4, 0.1], 4, 5), neighbours(second[:1], 4, 0.1, 7))
-    assert torch.equal(ddim.explore(model, [2, 0], 0.4, 4, 5)[0], second[0])  # the chosen one stays, first
+    assert torch.equal(nearby(model, [2, 0], [0.4, 0.1], 4, 5), neighbours(second[:1], 4, 0.1, 7))
+    assert torch.equal(ddim.nearby(model, [2, 0], 0.4, 4, 5)[0], second[0])  # the chosen one stays, first
 
 
 @pytest.mark.parametrize(
@@ -53,4 +53,4 @@ def test_choices_lead_from_sheet_to_sheet():
 )
 def test_what_cannot_be_explored_is_one_line(how: dict, line: str):
     with pytest.raises(ddim.InputError, match=line):
-        explore(tiny_model(), n=4, **how)
+        nearby(tiny_model(), n=4, **how)

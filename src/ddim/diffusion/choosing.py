@@ -26,7 +26,7 @@ def neighbours(z: Tensor, n: int = 9, distance: float = 0.3, seed: int = 0) -> T
     return torch.cat([z, slerp(z.expand_as(others), others, distance)]) if n > 1 else z
 
 
-def explore(
+def nearby(
     model: Denoiser,
     choices: Sequence[int] = (),
     distance: float | Sequence[float] = 0.3,
