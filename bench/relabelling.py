@@ -22,7 +22,7 @@ from ddim.images import to_float, to_uint8
 
 
 def by_directions(model, x: Tensor, labels: Tensor, wanted: Tensor, seen: Tensor, seen_labels: Tensor) -> dict:
-    """Along the mean differences of the classes, found from images that it trained on: in latents, and in the middle features."""
+    """Along the mean differences of the classes, in latents and in the middle features, found from training images."""
     path = schedule.times(model.T, 50)
     known = ddim.encode(model, seen, times=path)
     features = middle_along(model, known, path)[1]  # (S, n, c, h, w)

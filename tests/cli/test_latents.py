@@ -86,6 +86,14 @@ def test_latents_know_what_they_were_made_with(run, here):
     assert abs(deviation - z.std(correction=0)) < 1e-3
 
 
+def test_the_first_images_only(run, here):
+    assert "2 latents" in run("encode", "model", "pictures", "--n", 2, "--steps", 3, "--out", "first.safetensors")
+    run("encode", "model", "pictures/0.png", "pictures/1.png", "--steps", 3, "--out", "named.safetensors")
+    first, named = (LatentFile(here / f"{name}.safetensors") for name in ("first", "named"))
+    assert first.about == named.about
+    assert torch.equal(first.batch(range(2), "cpu"), named.batch(range(2), "cpu"))
+
+
 def test_implicit_encoding_reports_its_residual(run):
     told = run("encode", "model", "pictures", "--steps", 10, "--solver", "implicit", "--out", "z.safetensors")
     assert re.search(r"largest residual of a step: \d", told)

@@ -147,7 +147,7 @@ def test_ctrl_c_keeps_the_batches_that_are_measured_and_the_same_command_continu
     )  # fmt: skip
     lines = tmp_path / "out/batches.jsonl"
     said = [line for line in process.stderr.splitlines() if line.startswith("ddim: ")]
-    hint = "ddim: interrupted: finished batches are kept, and the same command continues, in out"
+    hint = "ddim: interrupted: what is finished is kept, and the same command continues, in out"
     assert (process.returncode, said) == (130, [hint])
     before = lines.read_text().splitlines()
     assert 2 <= len(before) < 60

@@ -124,6 +124,11 @@ class Model:
         return digest.hexdigest()[:16]
 
     @property
+    def identity(self) -> dict[str, str]:
+        """What its outputs depend on, as the settings of jobs and records of figures name it."""
+        return {"model": self.fingerprint, "precision": self.facts.precision}
+
+    @property
     def learns_variance(self) -> bool:
         """Whether its network tells the variance of a step too, as a place between DDPM's two: `Prediction.variance`.
 

@@ -70,7 +70,7 @@ def evaluate(
     main, clip = workers.is_main_process, clip_with(next(iter(courses.values()))[1], clip)
     source = reference or model.facts.data or ""
     against = reference_of(model, source, features, n, held_out, skip_broken, progress) if main else None
-    settings = {"model": model.fingerprint, "precision": model.facts.precision, "seed": seed}
+    settings = model.identity | {"seed": seed}
     settings |= {"clip": said(model, clip), "label": label, "guidance": kept(guidance)} | way_of(courses, spacing)
     most = max(calls_of(how, times) for times, how in courses.values())
     with opened(out / "evaluate.json", settings, batch_size, model, workers, n, most) as size:

@@ -95,7 +95,8 @@ def measure_likelihood(
 def settings_of(model: Model, way: Way) -> dict[str, Any]:
     """What decides the bits of an image, as the folder's settings keep it; the times, which are many, aside."""
     return {
-        **{"model": model.fingerprint, "precision": model.facts.precision, "method": way.method, "seed": way.seed},
+        **model.identity,
+        **{"method": way.method, "seed": way.seed},
         **{"steps": len(way.times) - 1, "variance": way.variance, "clip": said(model, way.clip)},
         **{"solver": way.solver and way.solver.name, "probes": way.probes},
     }

@@ -80,8 +80,8 @@ def reconstruct(
     drawn = [torch.cat(originals), *(torch.cat(shown[S]) for S in every)]
     figure = sheets.save(sheets.rows(drawn, ["original", *(f"S = {S}" for S in every)]), out / "reconstruct.png")
     found = {
-        **{"model": model.fingerprint, "precision": model.facts.precision, "n": n, "spacing": spacing},
-        **{"solver": solver.name, "paper": paper_of(images, chosen), "rows": rows},
+        **model.identity,
+        **{"n": n, "spacing": spacing, "solver": solver.name, "paper": paper_of(images, chosen), "rows": rows},
     }
     write_json(out / "reconstruct.json", found)
     return Record(found, figure=str(figure), file=str(out / "reconstruct.json"))

@@ -67,8 +67,8 @@ def consistency(
     rows = [{"steps": S, "distance": distance(made[S], longest)} for S in every[:-1]]
     figure = sheets.rows([made[S][:SHOWN] for S in every], [f"S = {S}" for S in every])
     found = {
-        **{"model": model.fingerprint, "precision": model.facts.precision, "n": n, "seed": seed, "spacing": spacing},
-        **{"solver": courses[every[-1]][1].name, "longest": every[-1]},
+        **model.identity,
+        **{"n": n, "seed": seed, "spacing": spacing, "solver": courses[every[-1]][1].name, "longest": every[-1]},
         # Image k against image k + 1 of the longest: made of independent noises, so unrelated.
         **{"unrelated": distance(longest, longest.roll(1, 0)), "rows": rows},
     }

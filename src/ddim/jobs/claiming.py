@@ -14,10 +14,9 @@ from ddim.system.json import claim
 
 def claimed(path: Path, model: Model, **settings: Any) -> Path:
     """The folder of `path`, the file that keeps the settings. Raises InputError where it has others, or other files."""
-    known = {"model": model.fingerprint, "precision": model.facts.precision}
     if isinstance(settings.get("images"), Selection):
         settings["images"] = digest(settings["images"])
     settings |= {"clip": said(model, settings["clip"]), "guidance": kept(settings["guidance"])}
     check_own(path), folder(path.parent)
-    claim(path, known | settings)
+    claim(path, model.identity | settings)
     return path.parent

@@ -15,4 +15,4 @@ def continuing(out: Path) -> Iterator[None]:
         try:
             yield
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(f": finished batches are kept, and {hint}") from None
+            raise KeyboardInterrupt(f": what is finished is kept, and {hint}") from None

@@ -76,10 +76,12 @@ def encode_files(
     progress: bool = False,
     label: Label | None = None,
     guidance: float | Guidance = 1.0,
+    n: int | None = None,
 ) -> Encoded:
     """Encode images (files, folders, .parquet files, Hub ids) into the safetensors file `out`; see `ddim.encode`.
 
-    label, guidance: the class of the images, or one an image, as in `ddim.sample`. Raises InputError.
+    label, guidance: the class of the images, or one an image, as in `ddim.sample`.  n: take the first n only. Raises
+    InputError.
     """
     out = Path(out)
     if out.suffix != ".safetensors":
@@ -87,7 +89,7 @@ def encode_files(
     path, solver = data_course(model, find(solver), steps, spacing, times)
     if isinstance(solver, Exact):
         check_pair_grid(path)
-    chosen = Selection(images, model.shape, skip_broken)
+    chosen = Selection(images, model.shape, skip_broken).first(n)
     label, batches = plain(model, label, len(chosen), guidance), batches_of(model, len(chosen), batch_size)
     guide = guide_of(model, label, guidance, len(chosen))
     names = [chosen.name(i) for i in range(len(chosen))]
@@ -162,7 +164,8 @@ def decode_files(
     label = plain(model, file.about.get("label") if label is None else label, n, guidance)
     guide = guide_of(model, label, guidance, n)
     settings = {
-        **{"model": model.fingerprint, "precision": model.facts.precision, "latents": file.digest()},
+        **model.identity,
+        **{"latents": file.digest()},
         **{"steps": len(path) - 1, "solver": solver.name, "label": label, "guidance": kept(guidance), "times": path},
     }
     with opened(out / "decode.json", settings, batch_size, model, workers, n, calls_of(solver, path)) as size:

@@ -85,9 +85,9 @@ def restore_files(
     settled |= {"resample": resample, "jump": jump, "scale": scale, "clip": clip, "guidance": guidance}
     label = plain(model, label, len(chosen), guidance)
     settings = {
-        **{"model": model.fingerprint, "precision": model.facts.precision, "images": digest(chosen), "task": task},
-        **{"known": digest(operator.mask) if task == Inpainting.name else [factor, sigma], "degrade": degrade},
-        **{"answers": answers, "times": path, "label": label, **settled},
+        **model.identity,
+        **{"images": digest(chosen), "task": task, "degrade": degrade, "answers": answers, "times": path},
+        **{"known": digest(operator.mask) if task == Inpainting.name else [factor, sigma], "label": label, **settled},
         **{"solver": how.name, "clip": said(model, clip), "guidance": kept(guidance)},
     }
     work = work_of(model, given, path, answers, label, settled)

@@ -135,10 +135,11 @@ def sample_files(
     label, beside = plain(model, label, n, guidance), sheet_beside(out)
     eta, variance = noise_of(eta, variance)
     settings = {
-        **{"model": model.fingerprint, "precision": model.facts.precision, "format": format, "seed": seed},
-        **{"steps": steps, "spacing": spacing, "times": path if spacing is None or path[-1] else None},
-        **{"eta": eta, "clip": said(model, clip), "solver": how.name, "variance": variance},
-        **{"label": label, "guidance": kept(guidance)},
+        **model.identity,
+        **{"format": format, "seed": seed, "steps": steps, "spacing": spacing},
+        **{"times": path if spacing is None or path[-1] else None},
+        **{"eta": eta, "clip": said(model, clip), "solver": how.name, "variance": variance, "label": label},
+        **{"guidance": kept(guidance)},
     }
     if path[-1] > model.facts.last_time and workers.is_main_process:
         warn(f"the times end at {path[-1]}, not at 0: the images will still be noisy")

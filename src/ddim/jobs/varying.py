@@ -76,7 +76,8 @@ def vary_files(
     label, source = plain(model, label, len(chosen), guidance), plain(model, source, len(chosen))
     settled = {"eta": noise_of(eta)[0], "seed": seed, "clip": clip, "guidance": guidance}
     settings = {
-        **{"model": model.fingerprint, "precision": model.facts.precision, "images": digest(chosen)},
+        **model.identity,
+        **{"images": digest(chosen)},
         **{"strength": strengths, "answers": answers, "times": [path for path, _ in ways], "solver": ways[0][1].name},
         **{"label": label, "source": source, **settled, "clip": said(model, clip), "guidance": kept(guidance)},
     }

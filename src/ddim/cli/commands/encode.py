@@ -24,6 +24,8 @@ class Encode:
     """A bundled name, a run or model folder, or a Hub id."""
     images: ImageNames = field(default=(), metadata=NEED_IMAGES)
     """Image files, folders, .parquet files or Hub ids; `digits` for the embedded ones."""
+    n: int | None = None
+    """Take the first n images only."""
     grid: Grid = Grid(steps=100)
     solver: SolverName = "ddim"
     """ddim: the paper's way. implicit: solve for the step that sampling undoes, in a few evaluations each. exact: a
@@ -48,7 +50,7 @@ def main(args: Sequence[str]) -> None:
         g = Grid(steps=10)  # the steps between are its own
     made = encode_files(
         model, o.images, o.out, g.steps, g.spacing, g.times, solver, o.machine.batch_size, o.skip_broken, True,
-        o.classes.label, o.classes.value(),
+        o.classes.label, o.classes.value(), o.n,
     )  # fmt: skip
     say(f"{counted(made.n, 'latent')}: {made.file}")
     say(f"mean {made.mean:.3f}, standard deviation {made.deviation:.3f} (N(0, 1) has 0 and 1)")
