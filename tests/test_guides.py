@@ -123,7 +123,8 @@ def place(tmp_path: Path, ddim_cli):
         ddim.save(tiny_model(), tmp_path / name)
     ddim.save(tiny_model(channels=3, size=32), tmp_path / "runs/colour")
     ddim.save(labelled_model(), tmp_path / "runs/pets")
-    ddim.save(labelled_model(tuple("0123456789")), tmp_path / "runs/digits")
+    for name in ("runs/digits", "runs/held"):
+        ddim.save(labelled_model(tuple("0123456789")), tmp_path / name)
     assert ddim_cli("encode", "digits", "a.png", "--steps", 4, "--out", "z.safetensors").returncode == 0
     return tmp_path
 

@@ -1,4 +1,4 @@
-"""Tuning: it gets nearer to the many-step end, does it reproducibly, and keeps what it finds."""
+"""Tuning: it gets nearer to the aim, does it reproducibly, and keeps what it finds."""
 
 import json
 from dataclasses import replace
@@ -25,7 +25,6 @@ def quick(monkeypatch):
     """A few pairs and steps."""
     for name, value in {"FEW": 4, "HELD_OUT": 8, "BATCH": 8, "LOOKS": 2, "FAMILY": ("linear", "quadratic")}.items():
         monkeypatch.setattr(tuning, name, value)
-    monkeypatch.setattr(descent, "MANY", 10)
 
 
 def test_it_gets_nearer_on_images_that_it_did_not_see(quick, tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Times and coefficients of a few steps, by gradient descent on the distance to where many steps end."""
+"""Times and coefficients of a few steps, by gradient descent on the distance to where more steps end."""
 
 import math
 import time
@@ -20,19 +20,20 @@ from ddim.evaluation.encoder_distance import distance_for
 from ddim.system.machine import free_memory
 
 RATES = {"times": 0.03, "asked": 0.02, "x": 0.005, "x0": 0.005}  # of Adam, at the start
-MANY, MANY_SPACING, MANY_SOLVER = 40, "quadratic", "dpm++2m"  # the many steps
+AIM, AIM_SPACING, AIM_SOLVER = 10, "power-1.5", "unipc"  # the steps that are learned from: docs/solvers.md says why
 NEAREST = 1.0  # a time other than 0 is no lower: below it there is no network index
 
 
 @dataclass
 class Pairs:
-    """Noises and where many steps lead from them: n images of a seed, from number `first` on."""
+    """Noises and where `aim` steps lead from them: n images of a seed, from number `first` on."""
 
     model: Model
     n: int
     seed: int
     batch_size: int
     first: int = 0
+    aim: int = AIM
     ends: list[Tensor] = field(default_factory=list)
 
     def labels(self, indices: Sequence[int]) -> Tensor | None:
@@ -42,13 +43,13 @@ class Pairs:
         return torch.tensor([self.first + i for i in indices], device=self.model.device) % self.model.embeddings
 
     def make(self, advance: Callable[..., None]) -> None:
-        """Walk the many steps."""
-        times = grid(self.model.abar, min(MANY, self.model.T), MANY_SPACING)
+        """Walk them."""
+        times = grid(self.model.abar, min(self.aim, self.model.T), AIM_SPACING)
         for start in range(0, self.n, self.batch_size):
             indices = range(start, min(start + self.batch_size, self.n))
             x, labelled = self.noise(indices), sampled(self.model, self.labels(indices))
             with torch.no_grad():
-                for moment in walk(labelled, x, times, MANY_SOLVER):
+                for moment in walk(labelled, x, times, AIM_SOLVER):
                     advance(len(indices))
             self.ends.extend(moment.x.cpu())
 
@@ -69,8 +70,8 @@ def sampled(model: Model, labels: Tensor | None) -> Denoiser:
 
 @torch.no_grad()
 def apart(pairs: Pairs, solver: Tuned, indices: Sequence[int]) -> tuple[float, float]:
-    """The mean distance of a solver's ends from those of many steps, and that of their pixels: the root mean square
-    on [0, 1].
+    """The mean distance of a solver's ends from those aimed at, and that of their pixels: the root mean square on
+    [0, 1].
     """
     distance, total, pixels = distance_for(pairs.model), 0.0, 0.0
     for start in range(0, len(indices), pairs.batch_size):

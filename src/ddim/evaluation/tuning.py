@@ -16,7 +16,7 @@ from ddim.diffusion.sampling import default_batch_size
 from ddim.diffusion.schedule import grid
 from ddim.diffusion.solvers.tuned import BASES, MEMORY, Tuned, Tuning
 from ddim.errors import InputError, check_whole, listed
-from ddim.evaluation.descent import Pairs, apart, descend
+from ddim.evaluation.descent import AIM, Pairs, apart, descend
 from ddim.evaluation.encoder_distance import distance_for
 from ddim.jobs.bars import bar
 from ddim.plots.curves import tuning_curves
@@ -44,23 +44,26 @@ def tune(
     batch_size: int | None = None,
     progress: bool = False,
     report: Callable[[int, Tuned], None] | None = None,
+    aim: int | None = None,
 ) -> Model:
     """The model with solvers tuned for each number of `steps`: `ddim.sample(model, steps=5, solver="tuned")`.
 
-    From `pairs` noises and where many steps lead from them, and 128 more that decide whether it got better; no images.
+    From `pairs` noises and where `aim` steps of `unipc` lead from them (by default 10, or as many as the most of
+    `steps`), and 128 more that decide whether it got better; no images.
     out: a folder, whose solvers.json and solvers.png are written after each number of steps, and the model too where it
     has none; what the model was tuned for before is kept.  seconds: about as long as it may take.
     report: is called with each solver. Memory holds the pairs, and activations of a quarter of what is free at most.
     Raises InputError.
     """
-    check(model, steps, pairs, seed, descent, seconds)
+    check(model, steps, pairs, seed, descent, seconds, aim)
     out = None if out is None else folder(Path(out))  # refused before the work
     before = model.facts.tuning
     kept = dict(before.solvers) if before and before.model == model.fingerprint else {}
     every, begun = sorted(set(steps)), time.monotonic()
     size = batch_size or default_batch_size(model)
-    learned, held_out = (Pairs(model, n, seed, size, first) for first, n in ((0, pairs), (pairs, HELD_OUT)))
-    with bar("walking many steps", (pairs + HELD_OUT) * min(40, model.T), progress) as advance:
+    aim = aim or max(AIM, *every)
+    learned, held_out = (Pairs(model, n, seed, size, first, aim) for first, n in ((0, pairs), (pairs, HELD_OUT)))
+    with bar("walking to the aim", (pairs + HELD_OUT) * min(aim, model.T), progress) as advance:
         for each in (learned, held_out):
             each.make(advance)
     for i, S in enumerate(every):
@@ -96,7 +99,13 @@ def holds_model(at: Path) -> bool:
 
 
 def check(
-    model: Model, steps: Sequence[int], pairs: int, seed: int, descent: int = DESCENT, seconds: float | None = None
+    model: Model,
+    steps: Sequence[int],
+    pairs: int,
+    seed: int,
+    descent: int = DESCENT,
+    seconds: float | None = None,
+    aim: int | None = None,
 ) -> None:
     """Raise InputError where a model cannot be tuned so."""
     levels(model), check_seed(seed), check_whole("pairs", pairs, FEW), check_whole("descent", descent, 0)
@@ -108,6 +117,10 @@ def check(
         check_whole("steps", S, 2)
         if S > 20:
             raise InputError(f"steps to tune for must be at most 20; got {S}: more need no tuning")
+    if aim is not None and not (isinstance(aim, int) and max(steps) <= aim <= model.T):
+        raise InputError(
+            f"aim must be a number of steps from {max(steps)}, the most to tune for, to {model.T}; got {aim}"
+        )
     grid(model.abar, max(steps))
     if model.abar[-1] == 0:
         raise InputError(
@@ -143,14 +156,14 @@ def tuned_for(S: int, learned: Pairs, held_out: Pairs, descent: int, seconds: fl
         "start": spacing,
         "distance": distance_for(model).name,
         "held_out": [[i, *(float(f"{value:.5g}") for value in row)] for i, *row in curve],
-        **{"kept": curve[best][0], "pairs": learned.n, "seed": learned.seed},
+        **{"kept": curve[best][0], "pairs": learned.n, "aim": learned.aim, "seed": learned.seed},
         "seconds": round(time.monotonic() - begun, 1),
     }
     return replace(seen[best], about=about)
 
 
 def best_of_family(S: int, pairs: Pairs) -> tuple[str, str]:
-    """The base and the spacing whose ends are nearest to those of many steps, on a few pairs."""
+    """The base and the spacing whose ends are nearest to those aimed at, on a few pairs."""
     few = range(min(FEW, pairs.n))
     found = {(b, s): apart(pairs, untuned(pairs.model, S, b, s), few)[0] for b in START for s in FAMILY}
     return min(found, key=found.get)

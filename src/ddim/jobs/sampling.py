@@ -137,9 +137,8 @@ def sample_files(
     settings = {
         **model.identity,
         **{"format": format, "seed": seed, "steps": steps, "spacing": spacing},
-        **{"times": path if spacing is None or path[-1] else None},
-        **{"eta": eta, "clip": said(model, clip), "solver": how.name, "variance": variance, "label": label},
-        **{"guidance": kept(guidance)},
+        **{"times": path if spacing is None or path[-1] else None, "label": label, "guidance": kept(guidance)},
+        **{"eta": eta, "clip": said(model, clip), "solver": how.name, "variance": variance},
     }
     if path[-1] > model.facts.last_time and workers.is_main_process:
         warn(f"the times end at {path[-1]}, not at 0: the images will still be noisy")

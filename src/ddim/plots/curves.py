@@ -69,7 +69,7 @@ def tuning_curves(solvers: Mapping[int, Any], path: Path) -> Path:
         steps, far = ([row[i] for row in curve] for i in (0, 1))
         start = f"{solver.base.name} on {solver.about.get('start')}"
         axes.plot(steps, far, marker="o", markersize=3, label=f"S = {S}, from {start}")
-    axes.set(xlabel="steps of gradient descent", ylabel="distance to the many-step end, held out", yscale="log")
+    axes.set(xlabel="steps of gradient descent", ylabel="distance to the aim, held out", yscale="log")
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize="small")
     with replacing(path) as part:

@@ -28,6 +28,9 @@ class Tune:
     """Numbers of steps to tune for, a solver each."""
     time: str | None = None
     """About how long it may take in all, such as 10m; by default 100 steps of gradient descent for each solver."""
+    aim: int | None = None
+    """How many steps of unipc lead to the images that are learned from; by default 10, or as many as the most of
+    --steps. A network that was trained for days may gain from more, such as 40."""
     pairs: int = 320
     """How many starting noises to learn from."""
     seed: int = 2020
@@ -38,7 +41,7 @@ class Tune:
     device: str | None = None
     """cpu, cuda, cuda:1, mps…; by default a GPU where there is one."""
     batch_size: int | None = None
-    """Images at a time, in the long walks that it learns from; by default what fits in memory."""
+    """Images at a time, in the walks that it learns from; by default what fits in memory."""
 
 
 def main(args: Sequence[str]) -> None:
@@ -47,7 +50,7 @@ def main(args: Sequence[str]) -> None:
     from ddim.evaluation.tuning import check, folder_for, tune
 
     model, out = folder_for(o.model, o.out, o.device)
-    check(model, o.steps, o.pairs, o.seed, seconds=seconds)
+    check(model, o.steps, o.pairs, o.seed, seconds=seconds, aim=o.aim)
     say(f"{o.model}: on {model.device.type} in float32; the solvers go to {out / 'solvers.json'}")
 
     def report(S: int, solver) -> None:
@@ -57,7 +60,9 @@ def main(args: Sequence[str]) -> None:
         gain = f"distance {before[1]:.3f} → {after[1]:.3f}, pixels {before[2]:.3f} → {after[2]:.3f}"
         say(f"{S} steps: {how}; held out: {gain}")
 
-    tune(model, o.steps, out, seconds, o.pairs, o.seed, batch_size=o.batch_size, progress=True, report=report)
+    tune(
+        model, o.steps, out, seconds, o.pairs, o.seed, batch_size=o.batch_size, progress=True, report=report, aim=o.aim
+    )
     say(f"curves: {out / 'solvers.png'}", f"use: ddim sample {out} --solver tuned --steps {o.steps[0]}")
 
 
