@@ -8,6 +8,7 @@ in brackets the distance to where many steps end from the same noise (root mean 
 """
 
 import argparse
+import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from ddim.diffusion.model import Model
 from ddim.diffusion.sampling import chunks, default_batch_size, generate
 from ddim.diffusion.schedule import Time, grid
 from ddim.diffusion.solvers import SOLVERS, TUNED, Implicit, Solver, clip_with, find
+from ddim.diffusion.solvers.tuned import Tuned
 from ddim.diffusion.walk import last
 from ddim.errors import InputError
 from ddim.evaluation import metrics
@@ -76,9 +78,11 @@ class Table:
         """What was measured of a way; None where there is none. It is kept in the file of `--json` at once."""
         o, model = self.o, self.model
         of = f"{self.name} {model.fingerprint} {model.facts.precision} clip={o.clip} n={o.n}"
-        key = f"{of} {solver} {spacing} {evaluations}"
-        if key in self.cells or (way := course_for(model, solver, evaluations, spacing)) is None:
-            return self.cells.get(key)
+        if (way := course_for(model, solver, evaluations, spacing)) is None:
+            return None
+        key = f"{of} {solver}{numbers_of(way[1])} {spacing} {evaluations}"
+        if key in self.cells:
+            return self.cells[key]
         if self.many is None:
             path = grid(model.abar, min(MANY, model.T), "quadratic")
             self.many = images(model, min(NEAR, o.n), path, find("unipc3"), o.clip)
@@ -104,6 +108,11 @@ class Table:
             for way, row in zip(ways, found, strict=True)
             if any(row)
         ]
+
+
+def numbers_of(solver: Solver) -> str:
+    """Eight hex digits that name the numbers of a tuned solver, so that another tuning is measured anew."""
+    return f" {hashlib.sha256(repr(solver).encode()).hexdigest()[:8]}" if isinstance(solver, Tuned) else ""
 
 
 def shown(cell: dict | None, best: float) -> str:

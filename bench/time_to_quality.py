@@ -46,7 +46,10 @@ PRECISIONS = {"ddim, bfloat16": "bf16", "ddim, int8": "int8"}
 
 def quality(o: Namespace) -> dict[tuple[str, str], float]:
     """FID by way and precision. What the file `--fid` holds is not measured again."""
+    from solvers import numbers_of
+
     import ddim
+    from ddim.diffusion.course import course
     from ddim.evaluation import metrics
     from ddim.evaluation.reference import reference
     from ddim.images import to_uint8
@@ -56,7 +59,8 @@ def quality(o: Namespace) -> dict[tuple[str, str], float]:
     against = reference(plain, o.data, n=o.n)
     for way in WAYS:
         for precision in [way.precision] if way.precision else list(dict.fromkeys(PRECISIONS.values())):
-            key = f"{plain.fingerprint} {o.model} {way.name} {precision} n={o.n}"
+            numbers = numbers_of(course(plain, "tuned", way.evaluations)[1]) if "tuned" in way.name else ""
+            key = f"{plain.fingerprint} {o.model} {way.name}{numbers} {precision} n={o.n}"
             if key not in kept:
                 model = ddim.prepare(ddim.load(o.model, "cpu"), precision)
                 images = to_uint8(ddim.sample(model, o.n, progress=True, **way.how))
