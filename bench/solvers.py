@@ -112,7 +112,10 @@ class Table:
 
 def numbers_of(solver: Solver) -> str:
     """Eight hex digits that name the numbers of a tuned solver, so that another tuning is measured anew."""
-    return f" {hashlib.sha256(repr(solver).encode()).hexdigest()[:8]}" if isinstance(solver, Tuned) else ""
+    if not isinstance(solver, Tuned):
+        return ""
+    numbers = repr((solver.base.name, solver.times, solver.asked, solver.x, solver.x0))
+    return f" {hashlib.sha256(numbers.encode()).hexdigest()[:8]}"
 
 
 def shown(cell: dict | None, best: float) -> str:

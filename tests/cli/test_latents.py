@@ -288,6 +288,15 @@ def test_interpolate_between_real_pictures(run, here):
     assert not torch.equal(made[2], real[0])
 
 
+def test_few_steps_between_real_pictures_are_warned_of(here, capsys):
+    way = ["interpolate", "model", "pictures/1.png", "pictures/2.png", "--frames", "2"]
+    for steps, said in ((5, True), (20, False)):
+        assert cli.main([*way, "--steps", str(steps), "--out", f"by-{steps}"]) == 0
+        assert ("in 5 steps the images between" in capsys.readouterr().err) is said
+    assert cli.main([*way, "--steps", "5", "--solver", "ddim", "--out", "by-ddim"]) == 0
+    assert "the images between" not in capsys.readouterr().err
+
+
 def test_interpolate_from_label_to_label(run, here):
     """The pictures come back at the ends, each by its own class; between them ε of both classes is mixed."""
     ddim.save(labelled_model(), "labelled")

@@ -17,7 +17,7 @@ from ddim.diffusion.model import Denoiser, Model, levels
 from ddim.diffusion.noise import normal
 from ddim.diffusion.sampling import generate
 from ddim.diffusion.schedule import Time
-from ddim.diffusion.solvers import Implicit, Solver, find
+from ddim.diffusion.solvers import Exact, Implicit, Solver, find
 from ddim.diffusion.walk import Moment, last
 from ddim.errors import InputError, check_whole
 from ddim.images.selection import Selection
@@ -26,8 +26,10 @@ from ddim.jobs.claiming import claimed
 from ddim.jobs.latent_jobs import batches_of, data_course
 from ddim.plots import animations, sheets
 from ddim.system.files import folder
+from ddim.system.messages import warn
 
 MOMENTS = 100  # most frames in an animation of a sequence
+FEW = 20  # steps between images that are too few: bench/inversion.py
 
 
 @dataclass(frozen=True)
@@ -117,26 +119,26 @@ def interpolation_figure(
     """Draw the path between two images or seeds, or the sheet between four, as figure and animation in its own `out`.
 
     images: files, encoded first; without them the seeds are used.  frames: along each way.
-    numbers: which image of each seed, by default 0.  solver: by default `exact` between images, else `ddim`.
-    spacing: by default quadratic between images, which gives latents the norm of noise, else linear.
-    ddpm: the DDPM way between two ends, one row for each time of `mix_at`, with the noise of `seed`.
+    numbers: which image of each seed, by default 0.  solver, spacing: by default `exact` and quadratic between images,
+    else `ddim` and linear.  ddpm: the DDPM way between two ends, a row for each time of `mix_at`, with noise of `seed`.
     label, guidance, clip: as in `ddim.sample`; a label for all images, or one an end, between which ε of both is mixed.
     Images that were encoded are decoded unclipped. Raises InputError.
     """
     T, real = len(levels(model)) - 1, bool(images) and not ddpm
-    spacing = spacing or ("quadratic" if real else "linear")
-    path, solver = data_course(model, solver or ("exact" if real else "ddim"), steps, spacing, times)
+    spacing, solver = spacing or ("quadratic" if real else "linear"), solver or ("exact" if real else "ddim")
+    path, solver = data_course(model, solver, steps, spacing, times)
     chosen = Selection(images, model.shape) if images else None
-    mixed = tuple(mix_at) or tuple(max(1, T * k // 8) for k in (1, 2, 4, 6, 8))
-    check_ends(count := len(chosen) if chosen else len(seeds), frames, ddpm, mix_at, mixed, T)
+    mixed, count = tuple(mix_at) or tuple(max(1, T * k // 8) for k in (1, 2, 4, 6, 8)), len(chosen or seeds)
+    check_ends(count, frames, ddpm, mix_at, mixed, T)
     of_ends, led = led_by(model, label, guidance, count, frames)
     z: Latents = of_seeds(model, seeds, numbers).to(model.device)  # (2 or 4, C, H, W)
-    own = {"images": chosen} if chosen else {"seeds": [*seeds], "numbers": [*numbers]}
-    own |= {"mix_at": mixed, "seed": seed, "steps": steps} if ddpm else {}
+    own = {"mix_at": mixed, "seed": seed, "steps": steps} if ddpm else {}
+    own |= {"images": chosen} if chosen else {"seeds": [*seeds], "numbers": [*numbers]}
     own |= {"frames": frames, "times": path, "solver": solver.name, "label": classes_of(model, label, count)}
     out = claimed(Path(out) / "interpolate.json", model, clip=clip, guidance=guidance, **own)
     ends = chosen.batch(range(len(chosen))).to(model.device) if chosen else None
-    if chosen and not ddpm:
+    if real:
+        warn_of_few(path, solver)
         z, clip = latents_of(last(encoding(of_ends, ends, path, solver)), ends), False
     if ddpm:
         ends = last(decoding(clipping(of_ends, clip), z, path)).x.clamp(-1, 1) if ends is None else ends
@@ -148,11 +150,17 @@ def interpolation_figure(
         total = len(walks) * (len(path) - 1)
     made = []
     with bar("sampling", total, progress) as advance:
-        for walk in walks:
-            for moment in walk:
+        for each in walks:
+            for moment in each:
                 advance()
             made.append(moment.x.float().cpu())
     return drawn(model, list(torch.cat(made).split(frames)), labels, ends if chosen else None, out, format)
+
+
+def warn_of_few(path: Sequence[Time], solver: Solver) -> None:
+    """Where so few steps of `exact` between real images show."""
+    if isinstance(solver, Exact) and len(path) <= FEW:
+        warn(f"in {len(path) - 1} steps the images between come out rough and with too much contrast: take 50")
 
 
 def led_by(
