@@ -151,13 +151,13 @@ def figure(o: argparse.Namespace, folders: dict[str, Path], kept: dict) -> Path:
     styles = {DDIM: "o-", "DDPM small": "^--", "DDPM large": "v:", "DDPM learned": "s-."}
     sheet = Figure(figsize=(8, 5), layout="constrained")
     axes = sheet.subplots()
+    axes.set(xscale="log", yscale="log", xlabel="S", ylabel=f"FID ({kept['features']}), {o.n} images")
     for i, (name, path) in enumerate(folders.items()):
         for way in ways(ddim.load(str(path), "cpu")):
             fids = [kept[f"{name} | {way} | {steps} | {o.n}"]["fid"] for steps in o.steps]
             axes.plot(o.steps, fids, styles[way], color=f"C{i}", label=f"{name}: {way}", markersize=4, linewidth=1)
-    if kept["floor"]:
+    if kept["floor"] and kept["floor"]["fid"] > axes.get_ylim()[0] / 3:  # not where it would press all else together
         axes.axhline(kept["floor"]["fid"], color="grey", linestyle=":", label="real images")
-    axes.set(xscale="log", yscale="log", xlabel="S", ylabel=f"FID ({kept['features']}), {o.n} images")
     axes.set_xticks(o.steps, map(str, o.steps))
     axes.minorticks_off()
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
