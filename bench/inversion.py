@@ -1,8 +1,7 @@
 """Why are latents of real images shorter than noise, and what does it do to the images between them?
 
-‖z‖/√D should be 1. What it lacks has three possible causes, which three kinds of images take apart: the model's own
-samples, whose latents are known, lack only what the solver and its grid make; the same in 8 bits what the first levels
-make besides; real images what the network does not know of them besides. And the image half-way between two: its
+‖z‖/√D should be 1. Four kinds of images show where the rest goes: the model's own samples, whose latents are known; the
+same in 8 bits; real images; and these with the noise that x has at t = 1. And the image half-way between two: its
 contrast (the deviation of its pixels) and its roughness (the root mean square of the Laplacian), as shares of those of
 the images at the ends.
 

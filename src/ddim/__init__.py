@@ -17,7 +17,6 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.diffusion import directions, noise, operators, process, schedule
     from ddim.diffusion.around import Around
     from ddim.diffusion.blending import between
-    from ddim.diffusion.choosing import nearby
     from ddim.diffusion.clipping import Clip
     from ddim.diffusion.facts import Facts
     from ddim.diffusion.guidance import Guidance, guided
@@ -25,6 +24,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.diffusion.latents import decode, encode
     from ddim.diffusion.likelihood import likelihood
     from ddim.diffusion.model import Model
+    from ddim.diffusion.neighbourhood import nearby
     from ddim.diffusion.process import Prediction
     from ddim.diffusion.restoration import inpaint, restore
     from ddim.diffusion.sampling import generate, sample
@@ -42,10 +42,10 @@ if TYPE_CHECKING:  # for editors and type checkers; a test holds it to the table
     from ddim.evaluation.step_consistency import consistency
     from ddim.evaluation.tuning import tune
     from ddim.images.summary import summarise
-    from ddim.jobs.choosing import nearby_files
     from ddim.jobs.directions import directions_figure
     from ddim.jobs.latent_figures import diffusion_sequence, interpolation_figure
     from ddim.jobs.latent_jobs import decode_files, encode_files
+    from ddim.jobs.neighbourhood import nearby_files
     from ddim.jobs.picking import picked
     from ddim.jobs.restoring import restore_files
     from ddim.jobs.sampling import sample_files
@@ -75,7 +75,7 @@ _HOMES = {
     "decode": "diffusion.latents",
     "encode": "diffusion.latents",
     "likelihood": "diffusion.likelihood",
-    "nearby": "diffusion.choosing",
+    "nearby": "diffusion.neighbourhood",
     "Facts": "diffusion.facts",
     "Model": "diffusion.model",
     "Prediction": "diffusion.process",
@@ -110,7 +110,7 @@ _HOMES = {
     "directions_figure": "jobs.directions",
     "encode_files": "jobs.latent_jobs",
     "decode_files": "jobs.latent_jobs",
-    "nearby_files": "jobs.choosing",
+    "nearby_files": "jobs.neighbourhood",
     "interpolation_figure": "jobs.latent_figures",
     "diffusion_sequence": "jobs.latent_figures",
     "train": "training.trainer",

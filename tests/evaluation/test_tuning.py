@@ -179,6 +179,8 @@ def test_the_verb_writes_beside_the_model_or_where_it_is_told(quick, model: Mode
         (("--steps", "1"), "steps must be at least 2; got 1"),
         (("--steps", "21"), "at most 20; got 21"),
         (("--pairs", "3"), "pairs must be at least 32; got 3"),
+        (("--steps", "4", "12", "--aim", "10"), "aim must be a number of steps from 12, the most to tune for"),
+        (("--aim", "2000"), "to 1000; got 2000"),
     ],
 )
 def test_the_verb_refuses_in_one_line_and_writes_nothing(args, line, ddim_cli, tmp_path: Path):

@@ -3,7 +3,6 @@
 Equation numbers are those of Song, Meng & Ermon 2020 (arXiv 2010.02502). Nothing here knows files or networks.
 """
 
-from ddim.diffusion.choosing import nearby, neighbours
 from ddim.diffusion.clipping import Clip, Clipped, clipping
 from ddim.diffusion.facts import Facts
 from ddim.diffusion.guidance import Labelled, guided
@@ -11,6 +10,7 @@ from ddim.diffusion.interpolation import interpolate, interpolate_ddpm, slerp, s
 from ddim.diffusion.latents import decode, encode
 from ddim.diffusion.likelihood import likelihood
 from ddim.diffusion.model import Denoiser, Model
+from ddim.diffusion.neighbourhood import nearby, neighbours
 from ddim.diffusion.process import Prediction
 from ddim.diffusion.sampling import generate, sample
 from ddim.diffusion.solvers import SOLVERS, Solver, multistep

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 from ddim.lazy import exports
 
 if TYPE_CHECKING:
-    from ddim.jobs.choosing import nearby_files
     from ddim.jobs.directions import directions_figure
     from ddim.jobs.latent_figures import diffusion_sequence, interpolation_figure
     from ddim.jobs.latent_jobs import decode_files, encode_files
+    from ddim.jobs.neighbourhood import nearby_files
     from ddim.jobs.picking import picked
     from ddim.jobs.restoring import restore_files
     from ddim.jobs.sampling import sample_files
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "diffusion_sequence": "latent_figures",
-    "nearby_files": "choosing",
+    "nearby_files": "neighbourhood",
     "interpolation_figure": "latent_figures",
     "decode_files": "latent_jobs",
     "encode_files": "latent_jobs",

@@ -29,7 +29,7 @@ from ddim.system.files import folder
 from ddim.system.messages import warn
 
 MOMENTS = 100  # most frames in an animation of a sequence
-FEW = 20  # steps between images that are too few: bench/inversion.py
+FEW = 20  # fewer steps than these between images are too few: bench/inversion.py
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,8 @@ def interpolation_figure(
         total = len(walks) * (len(path) - 1)
     made = []
     with bar("sampling", total, progress) as advance:
-        for each in walks:
-            for moment in each:
+        for walk in walks:
+            for moment in walk:
                 advance()
             made.append(moment.x.float().cpu())
     return drawn(model, list(torch.cat(made).split(frames)), labels, ends if chosen else None, out, format)
@@ -159,7 +159,7 @@ def interpolation_figure(
 
 def warn_of_few(path: Sequence[Time], solver: Solver) -> None:
     """Where so few steps of `exact` between real images show."""
-    if isinstance(solver, Exact) and len(path) <= FEW:
+    if isinstance(solver, Exact) and len(path) - 1 < FEW:
         warn(f"in {len(path) - 1} steps the images between come out rough and with too much contrast: take 50")
 
 

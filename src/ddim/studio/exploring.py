@@ -9,8 +9,8 @@ from typing import Any
 import gradio as gr
 from torch import Tensor
 
-from ddim.diffusion.choosing import nearby
 from ddim.diffusion.course import sampling_course
+from ddim.diffusion.neighbourhood import nearby
 from ddim.diffusion.sampling import generate
 from ddim.errors import InputError
 from ddim.studio import render

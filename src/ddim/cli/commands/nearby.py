@@ -45,7 +45,7 @@ def main(args: Sequence[str]) -> None:
         raise InputError(f"{len(o.distance)} of --distance for {len(o.choices)} --choices: give one, or one a choice")
     if o.grid.times is not None:
         raise InputError("ddim nearby takes --steps and --spacing: leave out --times")
-    from ddim.jobs.choosing import nearby_files
+    from ddim.jobs.neighbourhood import nearby_files
 
     distance = o.distance[0] if len(o.distance) == 1 else o.distance
     made = nearby_files(

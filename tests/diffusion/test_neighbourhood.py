@@ -7,7 +7,7 @@ import torch
 from support.models import tiny_model
 
 import ddim
-from ddim.diffusion.choosing import nearby, neighbours
+from ddim.diffusion.neighbourhood import nearby, neighbours
 from ddim.diffusion.noise import normal
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddim.diffusion.choosing import nearby
 from ddim.diffusion.model import Model
+from ddim.diffusion.neighbourhood import nearby
 from ddim.diffusion.sampling import sample
 from ddim.errors import InputError
 from ddim.images.pixels import to_uint8
