@@ -35,6 +35,9 @@ OPTIONS = [
 ]
 
 
+LONG = 20_000  # steps that no test waits for; of many more, a busy machine would say that they take days
+
+
 def losses(run: Path) -> list[tuple[int, float]]:
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     return [(line["step"], line["loss"]) for line in lines if "loss" in line]

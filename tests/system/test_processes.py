@@ -12,7 +12,7 @@ import pytest
 import torch
 from support.command_line import command, environment
 from support.models import tiny_model
-from support.training import OPTIONS, TINY, fit, losses
+from support.training import LONG, OPTIONS, TINY, fit, losses
 
 import ddim
 from ddim import plots as plot
@@ -57,7 +57,7 @@ def test_training_that_loses_a_process_and_is_stopped_goes_on(tmp_path: Path):
     run, log = tmp_path / "run", tmp_path / "run" / "log.jsonl"
     lines = lambda: log.read_text().count("\n") if log.exists() else 0  # noqa: E731
     begin = [*TORCHRUN, "train", "digits", "--out", "run"]
-    result = interrupted([*begin, "--steps", 100000, *OPTIONS], tmp_path, lambda: lines() >= 14, 1, signal.SIGKILL)
+    result = interrupted([*begin, "--steps", LONG, *OPTIONS], tmp_path, lambda: lines() >= 14, 1, signal.SIGKILL)
     (line,) = told(result)
     found = re.fullmatch(
         r"ddim: the process of rank 1, of 2, was lost at step (\d+); "

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from support.command_line import environment, refused
-from support.training import OPTIONS
+from support.training import LONG, OPTIONS
 
 from ddim.images.cache import decode_all
 from ddim.images.sources import Folder
@@ -39,7 +39,7 @@ def test_a_signal_to_all_processes_of_a_job_stops_it_saved(tmp_path: Path, how: 
     """As a terminal sends Ctrl-C and a batch system SIGTERM: to the workers that decode, too."""
     args = ["train", "digits", "--data", folder_of(tmp_path / "images"), "--out", "run", "--workers", "2", *OPTIONS]
     process = subprocess.Popen(
-        [sys.executable, "-c", LARGE, *map(str, args), "--steps", "100000", "--log-every", "1"],
+        [sys.executable, "-c", LARGE, *map(str, args), "--steps", str(LONG), "--log-every", "1"],
         cwd=tmp_path,
         env=environment(tmp_path),
         stdout=subprocess.PIPE,

@@ -19,7 +19,7 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from support.command_line import command, environment, in_process, refused
 from support.models import tiny_network
-from support.training import OPTIONS, TINY, fit, losses
+from support.training import LONG, OPTIONS, TINY, fit, losses
 
 from ddim import images as data
 from ddim.diffusion import schedule
@@ -191,7 +191,7 @@ def killed(tmp_path: Path, how: int, lines: int = 15, *options: str) -> tuple[Pa
     """A long run, sent a signal once it has logged `lines` steps and saved."""
     run = tmp_path / "run"
     process = subprocess.Popen(
-        [*command("train", "digits", "--out", run, "--steps", "100000"), *OPTIONS, *options],
+        [*command("train", "digits", "--out", run, "--steps", str(LONG)), *OPTIONS, *options],
         cwd=tmp_path,
         env=environment(tmp_path),
         stdout=subprocess.PIPE,
@@ -334,7 +334,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path, ddim_cli, unbroken:
 
 def test_control_c_before_the_first_line_of_the_log(tmp_path: Path, ddim_cli):
     """Acknowledged at once; then the state is saved, and the run continues to the losses of an unbroken one."""
-    options = [*OPTIONS, "--log-every", "1000", "--steps", "100000"]
+    options = [*OPTIONS, "--log-every", "1000", "--steps", str(LONG)]
     run = tmp_path / "run"
     for extra in ([], ["--resume"]):
         given = options if not extra else ["--resume"]
