@@ -174,3 +174,18 @@ def test_twenty_clients_at_once_all_get_theirs(chromium, address: str):
         assert pngs(page.locator("#images img")) == [png(image) for image in want]
     for session in sessions:
         session.close()
+
+
+def test_messages_come_through_one_stream_that_stays_open(fresh):
+    """Where it closes after each event, a click at that moment is forgotten by the server."""
+    asked = []
+    fresh.on("request", lambda request: asked.append(request.url) if "queue/" in request.url else None)
+    fresh.get_by_role("tab", name="Encode", exact=True).click()
+    tab = fresh.locator("#encode")
+    for number in "123":
+        fill(tab.get_by_label("number in the data"), number)
+        tab.get_by_role("button", name="From data").click()
+        tab.get_by_role("button", name=f"image {int(number) - 1}", pressed=True).wait_for()
+        fresh.wait_for_timeout(300)
+    assert sum("queue/join" in url for url in asked) >= 4
+    assert not any("queue/data" in url for url in asked)

@@ -46,7 +46,7 @@ def changes(studio: Studio, name: str, known: gr.HTML, fields: list, trays: dict
 def page(studio: Studio) -> gr.Blocks:
     """All tabs over one model."""
     with gr.Blocks(title="ddim studio", analytics_enabled=False, fill_width=True) as blocks:
-        listen()
+        listen(blocks)
         drawn, given = gr.State(None), gr.State([])
         tabs, trays = {}, {}
         with gr.Row(elem_id="top", equal_height=True):

@@ -1,5 +1,6 @@
 """The server: Gradio's page over uvicorn, with everything that it needs from this machine alone."""
 
+import logging
 import os
 import shutil
 import socket
@@ -62,11 +63,13 @@ def serve(studio, host: str = "127.0.0.1", port: int = 7860) -> None:
         uploads = tempfile.mkdtemp(prefix=".uploads-", dir=folder(studio.out).absolute())
         stack.callback(shutil.rmtree, uploads, ignore_errors=True)
         os.environ["GRADIO_TEMP_DIR"] = uploads
-        how = uvicorn.Config(application(studio), log_level="error", timeout_graceful_shutdown=1)
+        server = uvicorn.Server(uvicorn.Config(application(studio), log_level="error", timeout_graceful_shutdown=1))
+        # Pages may still be open at the end; that their connections are cut is no error.
+        logging.getLogger("uvicorn.error").addFilter(lambda record: not server.should_exit)
         say(f"the studio: http://{host}:{door.getsockname()[1]} (Ctrl-C ends it)")
         stack.callback(studio.close)
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(how).run(sockets=[door])
+            server.run(sockets=[door])
 
 
 def listening(host: str, port: int) -> socket.socket:

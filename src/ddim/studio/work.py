@@ -1,5 +1,6 @@
 """What the tabs share: how an event becomes work that is queued, followed, stopped, and refused in a sentence."""
 
+import asyncio
 import functools
 import threading
 from collections.abc import Callable, Iterator
@@ -65,14 +66,22 @@ def view(event: Callable, note: gr.HTML, handler: Callable, inputs: list, output
     )  # fmt: skip
 
 
-def listen() -> None:
-    """Let the page ask for its messages every second. Gradio's page closes their stream when the last event has
-    ended; where a click comes at that very moment, what answers it lies there until the next event.
+def listen(blocks: gr.Blocks) -> None:
+    """Keep the page's stream of messages open. Gradio's page closes it when the last event has ended, and its server
+    then forgets whatever has begun in that very moment: a click would be lost. One event never ends, so none is the
+    last; where the connection broke, it begins again.
     """
-    gr.Timer(1).tick(
-        lambda: None, None, None, show_progress="hidden", trigger_mode="multiple", concurrency_limit=None,
-        api_visibility="private",
+    gr.on(
+        [blocks.load, gr.Timer(2).tick], stay, None, None, show_progress="hidden", trigger_mode="once",
+        concurrency_limit=None, api_visibility="private",
     )  # fmt: skip
+
+
+async def stay():
+    """An event without an end. It wakes up now and then, so that it ends where the page is gone."""
+    while True:
+        await asyncio.sleep(5)
+        yield
 
 
 def followed(job: Callable[[Callable], Any], show: Callable[[str, float], dict]) -> Iterator[dict]:
