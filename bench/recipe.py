@@ -30,6 +30,7 @@ from ddim.images.batches import order
 from ddim.images.cache import load
 from ddim.images.sources import find
 from ddim.system.json import write_json
+from ddim.system.machine import keep_memory
 from ddim.training import resampling
 from ddim.training.held_out import divided
 from ddim.training.loop import ema, rate
@@ -216,6 +217,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=RECIPES, metavar="NAME")
     parser.add_argument("--out", type=Path, default=Path("recipe"))
     o = parser.parse_args()
+    keep_memory()
     torch.set_flush_denormal(True)
     print(table(fill(o)))
 

@@ -28,7 +28,7 @@ def accelerate(settings: Settings, device: str | None, out: Path = Path()):
     fast_products()
     bf16 = precision_of(o.precision, kind) == "bf16"
     if o.compile and kind == "cpu":
-        raise InputError("--compile is for a GPU: on a CPU the compiler loses gradients in bf16; leave it out")
+        raise InputError("--compile is for a GPU: on a CPU compiled steps are no faster; leave it out")
     waits = InitProcessGroupKwargs(timeout=timedelta(minutes=30))  # for the process that decodes, or draws a sample
     accelerator = Accelerator(
         mixed_precision="bf16" if bf16 else "no",
