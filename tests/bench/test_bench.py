@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from support.command_line import environment
 from support.models import tiny_model, tiny_network
 
 import ddim
+from ddim.diffusion import schedule
 from ddim.evaluation import metrics
 from ddim.evaluation.reference import reference
 from ddim.networks.unet import UNet
@@ -200,7 +202,7 @@ def test_with_exact_eps_less_noise_is_better(tmp_path: Path, monkeypatch, capsys
 def test_the_comparison_of_variances(tmp_path: Path):
     """A row for each way to sample; its FID is that of the images of `ddim.sample`, its bits/dim are those of
     `ddim.likelihood`; a second call measures what is new alone."""
-    model = tiny_model(out_channels=2)
+    model = replace(tiny_model(out_channels=2), abar=schedule.linear(50))
     ddim.save(model, tmp_path / "model")
     how = ("digits", "--models", "model", "--data", "digits", "--n", 70, "--out", "out")
     assert run(tmp_path, BENCH / "improved.py", *how, "--steps", 2, "--held", 0).returncode == 0
