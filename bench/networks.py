@@ -10,7 +10,7 @@ from types import SimpleNamespace
 def options(parser: ArgumentParser) -> None:
     """What the contests on the paper's CIFAR-10 network have in common."""
     parser.add_argument("--official", type=checkout, help="a checkout of the official code")
-    parser.add_argument("--ch", type=int, default=128, help="width of the network; 128 (default) is the paper's")
+    parser.add_argument("--ch", type=int, help="width of the network, by default the preset's: 128 for the paper's")
     parser.add_argument("--size", type=int, default=32, help="height and width of an image (32)")
 
 
@@ -20,12 +20,13 @@ def checkout(text: str) -> Path:
     return Path(text)
 
 
-def preset(o: Namespace, name: str = "cifar10"):
-    """The settings of a preset's network without dropout; of another width or size where `o` says so."""
+def preset(o: Namespace, name: str = ""):
+    """The settings of a preset's network without dropout, by default the one of `o`, or the paper's; of another width
+    or size where `o` says so."""
     from ddim.training.presets import PRESETS
 
     changes = {name: value for name in ("ch", "size") if (value := getattr(o, name, None))}
-    return PRESETS[name].changed(dropout=0.0, **changes)
+    return PRESETS[name or getattr(o, "preset", "cifar10")].changed(dropout=0.0, **changes)
 
 
 def build(p):
@@ -59,7 +60,8 @@ def share(o: Namespace) -> Callable[[Path], None]:
 
         model = build(preset(o))
         ddim.save(model, folder)
-        official.save(model, folder)
+        if model.network.config.patch == 1:  # the official code has no patches
+            official.save(model, folder)
 
     return write
 

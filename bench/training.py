@@ -4,6 +4,7 @@ The network is the paper's CIFAR-10 U-Net without dropout. Each contender takes 
 times and noise, loss, gradient clipped, Adam, averaged weights. All are handed images that lie in memory.
 
     python bench/training.py [--official FOLDER] [--batch-size 32] [--steps 2] [--turns 5] [--device cuda]
+    python bench/training.py --preset cifar10-laptop --batch-size 64 --steps 10     # a small one: its share alone
 """
 
 from argparse import Namespace
@@ -17,6 +18,8 @@ from player import Player
 
 def contenders(o: Namespace) -> list[Contender]:
     unnamed, absent = "" if o.official else "name a checkout by --official", contest.installed("diffusers")
+    if o.preset != "cifar10":
+        unnamed = absent = "has no patches"
     return [
         Contender("official, float32", lambda: official(o), missing=unnamed),
         Contender("diffusers, float32", lambda: diffusers(o), missing=absent),
@@ -133,6 +136,7 @@ def main() -> None:
     networks.options(parser)
     parser.add_argument("--batch-size", type=int, default=32, help="images a step (32)")
     parser.add_argument("--steps", type=int, default=2, help="in a turn (2)")
+    parser.add_argument("--preset", default="cifar10", choices=("cifar10", "cifar10-laptop"), help="the network's")
     o = parser.parse_args()
     found = contest.hold(contenders(o), o, networks.share(o))
     work = 3 * rates.flop(networks.preset(o)) * o.batch_size * o.steps  # backwards costs twice as much as forwards
