@@ -1,19 +1,20 @@
 """What helps a small budget? The same small network on CIFAR-10 in the same time and seed, one thing changed at a time.
 
-Trains each recipe for so many minutes of processor time, and measures its averaged weights: the error of ε on images
-that were held out, by noise level, and FID of the same noises in 50 noisy steps (η = 1) and 20 steps of `unipc`. What
-is measured is kept in the folder, so the same command continues.
+The base sees so many images, each other recipe as many as it takes in the same time, by steps of all of them in turns.
+Of the averaged weights are measured: the error of ε on images that were held out, by noise level, and FID of the same
+noises in 50 noisy steps (η = 1) and 20 steps of `unipc`. What is measured is kept in the folder, so the same command
+continues.
 
-    python bench/recipe.py --data train.parquet [--minutes 6] [--ch 32] [--n 1000] [--only NAME …]
+    python bench/recipe.py --data train.parquet [--images 80000] [--ch 32] [--n 1000] [--only NAME …]
 """
 
 import argparse
 import copy
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
 
 import contest
 import torch
@@ -44,8 +45,8 @@ USUAL = "1/30"
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a training changes. batches: over equal parts of the time. snr: the weight of the loss of ε, of a signal to
-    noise ratio. times: how they are drawn. assigned: each image gets a noise of the batch that is near to it."""
+    """What a training changes. batches: over equal parts of the images. snr: where min-SNR weights end, γ. times: how
+    they are drawn. assigned: each image gets a noise of the batch that is near to it."""
 
     network: dict = field(default_factory=dict)
     batches: tuple[int, ...] = (32,)
@@ -58,7 +59,8 @@ class Recipe:
 
 RECIPES = {
     "the base": Recipe(),
-    "another seed": Recipe(seed=1),
+    "seed 1": Recipe(seed=1),
+    "seed 2": Recipe(seed=2),
     "min-SNR weights, γ = 5": Recipe(snr=5.0),
     "noises assigned (immiscible)": Recipe(assigned=True),
     "assigned, batches of 128": Recipe(assigned=True, batches=(128,)),
@@ -114,41 +116,68 @@ class Loss:
         return each.mean()
 
 
-def batches(images: Tensor, sizes: tuple[int, ...], seed: int, course) -> Iterator[Tensor]:
-    """Batches of the size that it is time for."""
-    streams = {size: order(len(images), size, seed) for size in sizes}
-    while True:
-        yield images[next(streams[sizes[min(len(sizes) - 1, int(course() * len(sizes)))]])]
+class Training:
+    """A training by a recipe for so many images, a step at a time."""
 
+    def __init__(self, recipe: Recipe, images: Tensor, total: float, o: argparse.Namespace):
+        settings = PRESETS["cifar10-laptop"].changed(
+            **{"ch": o.ch, "lr": o.lr, "steps": 10**9, "time": "1h", "seed": recipe.seed, **recipe.network}
+        )
+        self.recipe, self.images, self.total, self.how = recipe, images, total, settings.optimiser
+        self.model = replace(build(settings), predicts=recipe.predicts)
+        self.network, self.loss = self.model.network.train(), Loss(recipe, self.model.abar)
+        self.adam = torch.optim.Adam(self.network.parameters(), lr=o.lr, fused=True)
+        self.streams = {size: order(len(images), size, recipe.seed) for size in recipe.batches}
+        steps = sum(total / len(recipe.batches) / size for size in recipe.batches)
+        self.averages = {
+            k: AveragedModel(self.network, multi_avg_fn=ema(1 - 1 / max(2, share * steps)))
+            for k, share in SHARES.items()
+        }
+        self.step = self.seen = 0
 
-def trained(recipe: Recipe, images: Tensor, o: argparse.Namespace) -> tuple[dict[str, Model], int, int]:
-    """Train for the time; returns the model by the share that its weights are averaged over, steps, and images."""
-    settings = PRESETS["cifar10-laptop"].changed(
-        **{"ch": o.ch, "lr": o.lr, "time": f"{o.minutes}m", "seed": recipe.seed, **recipe.network}
-    )
-    model = replace(build(settings), predicts=recipe.predicts)
-    network, loss, spent = model.network.train(), Loss(recipe, model.abar), time.process_time()
-    adam, averages = torch.optim.Adam(network.parameters(), lr=o.lr, fused=True), {}
-    course = lambda: (time.process_time() - spent) / (60 * o.minutes)  # noqa: E731
-    stream, step, seen = batches(images, recipe.batches, recipe.seed, course), 0, 0
-    while (done := course()) < 1:
-        step += 1
-        x0 = to_float(next(stream))
-        times, eps, coin = randomness(recipe.seed, step, tuple(x0.shape), model.T)
+    def size(self) -> int:
+        """Images in the next step: each size has an equal part of the images."""
+        sizes = self.recipe.batches
+        return sizes[min(len(sizes) - 1, int(self.seen / self.total * len(sizes)))]
+
+    def advance(self) -> None:
+        """Take a step."""
+        self.step += 1
+        x0 = to_float(self.images[next(self.streams[self.size()])])  # (N, 3, H, W)
+        times, eps, coin = randomness(self.recipe.seed, self.step, tuple(x0.shape), self.model.T)
         x0 = torch.where((coin < 0.5)[:, None, None, None], x0.flip(3), x0)
-        for group in adam.param_groups:
-            group["lr"] = rate(settings.optimiser, step, done)
-        loss(network, step, x0, times, eps).backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        adam.step()
-        adam.zero_grad()
-        if step == 30:  # the speed is known
-            total = step / course()
-            averages = {k: AveragedModel(network, multi_avg_fn=ema(1 - 1 / (s * total))) for k, s in SHARES.items()}
-        for average in averages.values():
-            average.update_parameters(network)
-        seen += len(x0)
-    return {k: replace(model, network=a.module.eval()) for k, a in averages.items()}, step, seen
+        for group in self.adam.param_groups:
+            group["lr"] = rate(self.how, self.step, min(1, self.seen / self.total))
+        self.loss(self.network, self.step, x0, times, eps).backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.adam.step()
+        self.adam.zero_grad()
+        for average in self.averages.values():
+            average.update_parameters(self.network)
+        self.seen += len(x0)
+
+
+def speeds(images: Tensor, o: argparse.Namespace, turns: int = 5) -> dict[str, float]:
+    """How many times as many images as the base each recipe takes in the same processor time: steps in turns, medians
+    of the ratios within each turn."""
+    runs = {name: Training(recipe, images, 384, o) for name, recipe in RECIPES.items()}
+    taken: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(turns + 1):
+        for name, run in runs.items():
+            run.seen, start = 0, time.process_time()
+            while run.seen < 384:  # through all sizes of batches
+                run.advance()
+            taken[name].append((time.process_time() - start) / run.seen)
+    base = taken["the base"]
+    return {name: median(b / t for b, t in zip(base[1:], each[1:], strict=True)) for name, each in taken.items()}
+
+
+def trained(recipe: Recipe, images: Tensor, total: float, o: argparse.Namespace) -> dict[str, Model]:
+    """The model after so many images, by the share of the steps that its weights are averaged over."""
+    run = Training(recipe, images, total, o)
+    while run.seen < total:
+        run.advance()
+    return {k: replace(run.model, network=a.module.eval()) for k, a in run.averages.items()}
 
 
 @torch.no_grad()
@@ -178,20 +207,23 @@ def fill(o: argparse.Namespace) -> dict:
     """Train and measure each recipe that is not yet; write down each."""
     path = o.out / "recipe.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
-    images = load(find(o.data, 32, 3))
-    parts, against = divided(images, None, 0.05, 0), None
-    for name in o.only or RECIPES:
+    parts, against = divided(load(find(o.data, 32, 3)), None, 0.05, 0), None
+    o.out.mkdir(parents=True, exist_ok=True)
+    if "speeds" not in kept:
+        kept["speeds"] = speeds(parts.seen, o)
+        write_json(path, kept)
+    for name in o.only if o.only is not None else RECIPES:
         if name in kept:
             continue
-        models, steps, seen = trained(RECIPES[name], parts.seen, o)
+        total = int(o.images * kept["speeds"][name])
+        models = trained(RECIPES[name], parts.seen, total, o)
         against = against or reference(models[USUAL], o.data, n=o.n)
         which = models if name == "the base" else {USUAL: models[USUAL]}
         found = {share: measured(model, parts.held, against, o.n) for share, model in which.items()}
-        kept[name] = {"steps": steps, "images": seen, "minutes": o.minutes, "n": o.n, "by": found}
-        o.out.mkdir(parents=True, exist_ok=True)
+        kept[name] = {"images": total, "n": o.n, "by": found}
         write_json(path, kept)
         print(f"{name}: {json.dumps(kept[name])}", flush=True)
-    return kept
+    return {name: kept[name] for name in RECIPES if name in kept}
 
 
 def table(kept: dict) -> str:
@@ -210,11 +242,11 @@ def table(kept: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="CIFAR-10's training images")
-    parser.add_argument("--minutes", type=float, default=6, help="of processor time for each recipe (6)")
+    parser.add_argument("--images", type=float, default=80_000, help="that the base sees (80000)")
     parser.add_argument("--ch", type=int, default=32, help="width of the network (32)")
-    parser.add_argument("--lr", type=float, default=1e-3, help="largest learning rate (1e-3)")
+    parser.add_argument("--lr", type=float, default=1e-3, help="largest learning rate (0.001)")
     parser.add_argument("--n", type=int, default=1000, help="samples for each FID (1000)")
-    parser.add_argument("--only", nargs="+", choices=RECIPES, metavar="NAME")
+    parser.add_argument("--only", nargs="*", choices=RECIPES, metavar="NAME")
     parser.add_argument("--out", type=Path, default=Path("recipe"))
     o = parser.parse_args()
     keep_memory()

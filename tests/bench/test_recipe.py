@@ -1,5 +1,6 @@
 """What the comparison of recipes changes in the loss is what it says."""
 
+import argparse
 import itertools
 import sys
 from dataclasses import replace
@@ -83,10 +84,17 @@ def test_times_are_drawn_as_they_are_called():
     assert torch.equal(Loss(Recipe(), ABAR).times(1, torch.arange(1, 5)), torch.arange(1, 5))
 
 
-def test_batches_grow_with_the_time():
-    images, now = torch.arange(1000)[:, None], [0.0]
-    stream = recipe.batches(images, (16, 32, 64), 0, lambda: now[0])
-    sizes = []
-    for now[0] in (0.0, 0.3, 0.34, 0.6, 0.7, 0.99):
-        sizes.append(len(next(stream)))
-    assert sizes == [16, 16, 32, 32, 64, 64]
+def test_batches_grow_and_equal_times_see_their_images(monkeypatch):
+    """Each size of batch has a third of the images; the average is over its share of the steps."""
+    monkeypatch.setattr(recipe, "SHARES", {"1/30": 1 / 30})
+    how = argparse.Namespace(ch=16, lr=1e-3)
+    images = torch.randint(256, (200, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
+    run, sizes = recipe.Training(Recipe(batches=(2, 4, 8)), images, 48, how), []
+    while run.seen < 48:
+        sizes.append(run.size())
+        run.advance()
+    assert sizes == [2] * 8 + [4] * 4 + [8] * 2
+    assert run.step == 14
+    trained = recipe.trained(Recipe(batches=(2, 4, 8)), images, 48, how)["1/30"]
+    ours, theirs = trained.network.state_dict(), run.averages["1/30"].module.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
