@@ -21,7 +21,8 @@ def choose(kind: str, name: str, table: dict):
 
 def did_you_mean(name: str, known: Iterable[str], alike: float = 0.6) -> str:
     """The end of a line on an unknown name: the nearest known one, if any is so much alike, from 0 to 1."""
-    near = get_close_matches(name, list(known), 1, alike)
+    known = list(known)
+    near = [one for one in known if one.startswith(name)][:1] or get_close_matches(name, known, 1, alike)
     return f"; did you mean {near[0]}?" if near else ""
 
 

@@ -471,3 +471,37 @@ def test_damaged_files_of_every_form_give_images_or_one_line():
     assert outcomes.total() == 12 * 9
     assert all(line.startswith("damaged/") and "\n" not in line for line in lines)
     assert min(outcomes["refused"], outcomes["read"]) > 20
+
+
+def folder_of(n: int, where: Path) -> Path:
+    where.mkdir()
+    for k in range(n):
+        noise(k).save(where / f"{k}.png")
+    return where
+
+
+def test_no_result_is_written_among_the_images_that_it_is_made_from(tmp_path: Path, ddim_cli, monkeypatch):
+    """The next reading would take it for one of them: a run could not even be resumed."""
+    mine, inside = folder_of(6, tmp_path / "mine"), ("mine/out", "mine/deep/out")
+    for out in inside:
+        words = f"{out}: lies within the images of "
+        refused(ddim_cli("train", "--data", "mine", "--time", "20s", "--out", out), words, "--out")
+        refused(ddim_cli("train", "cifar10", "--data", "mine", "--out", out), words)
+        refused(ddim_cli("vary", "cifar10", "mine", "--out", out), words)
+        refused(ddim_cli("restore", "cifar10", "mine", "--task", "super-resolve", "--out", out), words)
+        refused(ddim_cli("reconstruct", "cifar10", "mine", "--steps", 2, "--out", out), words)
+        refused(ddim_cli("latents", "cifar10", "mine", "--steps", 2, "--out", out), words)
+    refused(ddim_cli("data", "mine", "--out", "mine/data.png"), "mine/data.png: lies within the images of mine")
+    monkeypatch.chdir(mine)
+    refused(ddim_cli("data", str(mine), "--out", str(mine / "data.png")), "lies within the images")
+    assert len(list(mine.rglob("*"))) == 6
+    assert ddim_cli("data", "mine").returncode == 0  # beside them
+
+
+def test_the_sheet_of_a_set_shows_those_that_can_be_read(tmp_path: Path):
+    mine = folder_of(5, tmp_path / "mine")
+    (mine / "1.png").write_bytes(b"no image")
+    (mine / "9.png").write_bytes(b"no image")
+    found = data.summarise(str(mine), 16)
+    want = [torch.from_numpy(np.array(noise(k))).permute(2, 0, 1) for k in (0, 2, 3, 4)]
+    assert torch.equal(found.images, torch.stack(want))

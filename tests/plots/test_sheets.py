@@ -11,6 +11,7 @@ from support.command_line import refused
 
 from ddim import plots
 from ddim.errors import InputError
+from ddim.plots import sheets
 
 
 def bytes_of(n: int, channels: int = 3, height: int = 4, width: int = 4) -> torch.Tensor:
@@ -103,3 +104,10 @@ def test_an_unknown_suffix_is_one_line(tmp_path: Path, ddim_cli):
         plots.animation(frames(2), tmp_path / "a")
     refused(ddim_cli("data", "digits", "--out", "a.xyz"), "a.xyz: .xyz is no format of images")  # before any is read
     assert not (tmp_path / "a.xyz").exists()
+
+
+def test_labels_have_the_letters_of_most_alphabets():
+    """Each letter is drawn as itself: no two alike, as the boxes are that stand for letters which a font lacks."""
+    font = sheets.font_of(24)
+    drawn = [bytes(font.getmask(letter)) for letter in "aäöüñéøßжΩεŁ"]
+    assert len(set(drawn)) == len(drawn)

@@ -2,6 +2,7 @@
 
 import json
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
@@ -122,3 +123,11 @@ def test_verdicts():
     assert "has risen from 0.1000 at step 200 while that of training images fell" in memorised
     assert "levelled off" in of((0.5, 0.5), (0.10, 0.10), (0.11, 0.11))  # both rose: no sign of memorising
     assert of((0.84, 0.8)).startswith("a loss of 0.84 means that almost nothing was learned")
+    jumped = of((0.5, 0.5), (0.19, 0.19), (0.83, 0.84))
+    assert "has jumped from 0.19 at step 200 to 0.83: the learning rate is too large" in jumped
+    few = verdict([Measurement(100 * k, 0.1 + k / 100, 0.1 - k / 100, 2) for k in range(1, 5)])
+    assert few.startswith("only 2 images are held out: too few")
+
+
+def test_what_to_keep_the_best_by_is_asked_for_before_the_run(tmp_path: Path, ddim_cli):
+    refused(ddim_cli("train", "digits", "--time", "20s", "--keep-best", "--held-out", 0), "leave out --held-out 0")

@@ -16,7 +16,7 @@ def test_a_record_is_what_the_folder_has(tmp_path: Path):
     for step in (20, 3):
         (tmp_path / f"samples/step-{step:07d}.png").write_bytes(b"")
     lines = [{"step": 1, "loss": 2.0, "images_per_second": 10.0}, {"step": 2, "loss": 1.0}]
-    lines += [{"step": k, "held_out": 0.25, "seen": 0.125, "held_out_by_level": [0.25], "n": 8} for k in (2, 3, 4)]
+    lines += [{"step": k, "held_out": 0.25, "seen": 0.125, "held_out_by_level": [0.25], "n": 80} for k in (2, 3, 4)]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 5, "lo')
     found = record(tmp_path)
     assert found.losses == [(1, 2.0), (2, 1.0)]

@@ -13,7 +13,7 @@ from ddim.errors import InputError, check_whole, listed
 from ddim.images.files import is_image
 from ddim.images.image_set import ImageSet
 from ddim.images.pixels import to_float
-from ddim.images.sources import Folder, find, located
+from ddim.images.sources import Folder, apart, find, located
 from ddim.system.messages import warn
 
 
@@ -34,7 +34,8 @@ class Selection(ImageSet):
         sources = [sources] if isinstance(sources, str | Path) else listed("images", sources)
         if not sources:
             raise InputError("no images named: give image files, folders, or a .parquet file")
-        self.parts = [self._part(str(source)) for source in sources]
+        self.sources = list(map(str, sources))
+        self.parts = [self._part(source) for source in self.sources]
         self.ends = list(accumulate(map(len, self.parts)))
         self.kept: list[int] | None = None
         self.said: set[str] = set()
@@ -80,6 +81,11 @@ class Selection(ImageSet):
     def name(self, i: int) -> str:
         part, j = self._locate(i)
         return part.name(j)
+
+    def apart(self, out: str | Path) -> "Selection":
+        """These, for a result in `out`, which lies outside their folders. Raises InputError."""
+        apart(out, *self.sources)
+        return self
 
     def first(self, n: int | None) -> "Selection":
         """With the first n images only; all where n is None. Raises InputError."""

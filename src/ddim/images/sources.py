@@ -19,7 +19,7 @@ from ddim.images.labels import Labels, by_folder
 from ddim.images.tables import Table, has_shards, hub, parquet
 from ddim.system.files import meant
 
-__all__ = ["Folder", "Table", "find"]
+__all__ = ["Folder", "Table", "apart", "find"]
 
 
 class Folder(ImageSet):
@@ -101,6 +101,15 @@ def located(source: str) -> tuple[Path, str, str]:
         raise InputError(
             f"{source[:200]}: no such folder or file ({getattr(error, 'strerror', '') or error})"
         ) from None
+
+
+def apart(out: str | Path, *sources: str) -> None:
+    """Raise InputError where a result would lie below a folder that it is made from: the next reading of that folder
+    would take it for one of the images."""
+    for source in sources:
+        root, place = located(source)[0], Path(out).expanduser().resolve()
+        if source not in ("", "digits") and root.is_dir() and place.is_relative_to(root.resolve()):
+            raise InputError(f"{out}: lies within the images of {source}; name another place by --out")
 
 
 def _readings(source: str):

@@ -37,7 +37,7 @@ def summarise(source: str, size: int = 64, progress: bool = False) -> Summary:
     if size < 1:
         raise InputError(f"--size must be at least 1; got {size}")
     images = find(source, size, 3, skip_broken=True)
-    sizes, modes, broken = Counter(), Counter(), []
+    sizes, modes, broken, good = Counter(), Counter(), [], []
     bar = progress_bar("reading images", len(images), "image") if progress else nullcontext(lambda: None)
     with bar as advance:
         for i in range(len(images)):
@@ -46,13 +46,14 @@ def summarise(source: str, size: int = 64, progress: bool = False) -> Summary:
                     fit(image, images.size, images.channels)  # what training does with it can fail too
                     sizes[upright(image).size] += 1
                     modes[image.mode] += 1
+                good.append(i)
             except InputError:
                 broken.append(images.name(i))
             advance()
         if not sizes:
             raise InputError(f"{source}: none of its {len(images)} images can be read")
-    some = torch.linspace(0, len(images) - 1, min(SHOWN, len(images))).long().tolist()
-    shown = torch.stack([images[i] for i in some])
+    some = torch.linspace(0, len(good) - 1, min(SHOWN, len(good))).long().tolist()
+    shown = torch.stack([images[good[k]] for k in some])
     return Summary(
         len(images),
         type(images).__name__,

@@ -52,6 +52,13 @@ def enlargement(size: int, cell: int = 64) -> int:
     return max(1, round(cell / size))
 
 
+def font_of(size: int) -> ImageFont.FreeTypeFont:
+    """Matplotlib's font, which has the letters of most alphabets; Pillow's own has those of English alone."""
+    import matplotlib
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
+
+
 def rows(
     images: Sequence[Tensor], labels: Sequence[str] = (), scale: int | None = None, heads: Sequence[str] = ()
 ) -> Image.Image:
@@ -63,7 +70,7 @@ def rows(
     scale = scale or enlargement(max(height, width))
     cell_h, cell_w = height * scale, width * scale
     gap = max(2, min(cell_h, cell_w) // 16)
-    font = ImageFont.load_default(max(12, cell_h // 5))
+    font = font_of(max(12, cell_h // 5))
     margin = max((int(font.getlength(label)) for label in labels), default=0) + (4 * gap if labels else gap)
     columns = max(map(len, images))
     first = gap + (2 * int(font.size) if heads else 0)

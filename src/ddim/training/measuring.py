@@ -99,5 +99,5 @@ def report(run: Run) -> list[str]:
     ]
     if run.finished and (samples := measured(run, "samples")):
         lines += in_words(Quality(**samples[-1]["samples"]))
-    said = verdict([Measurement(line["step"], line["held_out"], line["seen"]) for line in found])
+    said = verdict([Measurement(line["step"], line["held_out"], line["seen"], line["n"]) for line in found])
     return lines + ([said] if said else [])

@@ -27,6 +27,8 @@ def planned(ask: Request, source: ImageSet, begun_with: Model | None, accelerato
     """The request with all that it leaves open chosen for its time. Says what was chosen, and what to expect."""
     main, settings = accelerator.is_main_process, ask.settings
     data = look(source)
+    if main and not settings.data.labels and source.labels and len(source.labels.classes) > 1:
+        say(f"the images are of {len(source.labels.classes)} classes: --labels would teach them to the network")
     if main:
         say(f"measuring this machine, to choose for {settings.optimiser.time}")
     each = min(4.0, watch.budget / 60)  # seconds of measuring a network
@@ -110,7 +112,7 @@ def tell(s: Settings, speed: Speed, data: DataFacts, seconds: float, fixed: bool
     """Say what was chosen, how much will be seen, and what to expect."""
     d, n, o = s.data, s.network, s.optimiser
     patches = f" in patches of {n.patch}×{n.patch}" if n.patch > 1 else ""
-    images, seen = speed.images * seconds, data.n - how_many(data.n, d.held_out)
+    images, seen = min(speed.images * seconds, o.steps * o.batch_size), data.n - how_many(data.n, d.held_out)
     say(
         f"chosen: {d.size}×{d.size}{' grey' if d.channels == 1 else ''}{patches}, width {n.ch}, "
         f"batch {o.batch_size}, lr {o.lr:g} falling to 0, average {o.ema:g}"
@@ -118,7 +120,7 @@ def tell(s: Settings, speed: Speed, data: DataFacts, seconds: float, fixed: bool
         f"expected: {speed.images:,.3g} images/s, so about {rounded(images)} images in "
         f"{in_words(seconds)}, {times_of(images / seen)}: {expectation(images, speed, s)}",
     )
-    if fixed and images < speed.parameters * budget.IMAGES_A_PARAMETER:
+    if fixed and not n.init and images < speed.parameters * budget.IMAGES_A_PARAMETER:
         needs = speed.parameters * budget.IMAGES_A_PARAMETER / max(speed.images, 1e-9)
         warn(
             f"this network of {speed.parameters / 1e6:.1f} M parameters is too large for {o.time} on this machine: "

@@ -29,7 +29,8 @@ class Record:
     @property
     def held_out(self) -> list[Measurement]:
         """The losses on held-out images, and on as many of those that it is trained on."""
-        return [Measurement(line["step"], line["held_out"], line["seen"]) for line in self.lines if "held_out" in line]
+        found = [line for line in self.lines if "held_out" in line]
+        return [Measurement(line["step"], line["held_out"], line["seen"], line["n"]) for line in found]
 
     @property
     def words(self) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ddim.errors import InputError, choose
-from ddim.images.sources import absolute, located
+from ddim.images.sources import absolute, apart, located
 from ddim.system.json import read_json, write_json
 from ddim.system.messages import say
 from ddim.training.presets import FINE_TUNING, PRESETS
@@ -42,6 +42,7 @@ def request(
     """What the arguments of `train` ask for. Raises InputError where they contradict each other, or the run."""
     if preset is not None:
         choose("preset", preset, PRESETS)
+    Settings().changed(**changes)  # a name that there is not is named first
     changes = changes | ({"data": str(data)} if data else {})
     out = run_folder(out, preset, changes.get("data"))
     if resume:
@@ -61,6 +62,9 @@ def request(
     base = base_of(preset, settings, changes)
     now = with_places((settings or base).changed(**changes))
     now.check()
+    apart(out, now.data.data)
+    if now.logging.keep_best and "held_out" in changes and not now.data.held_out:
+        raise InputError("--keep-best needs images to judge by: leave out --held-out 0")
     differing = {name for name, value in now.flat().items() if value != base.flat()[name]}
     return Request(preset, now, out, False, frozenset(changes) | differing, {})
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_type_hints
 
-from ddim.errors import InputError
+from ddim.errors import InputError, choose
 from ddim.system.json import checked
 from ddim.training.watch import seconds_of
 
@@ -205,8 +205,8 @@ class Settings:
             group = getattr(self, f.name)
             own = {name: rest.pop(name) for name in [g.name for g in fields(group)] if name in rest}
             groups[f.name] = replace(group, **{k: tuple(v) if isinstance(v, list) else v for k, v in own.items()})
-        if rest:
-            raise InputError(f"unknown setting {next(iter(rest))!r}: choose one of {', '.join(self.flat())}")
+        for name in rest:
+            choose("setting", name, self.flat())
         return Settings(**groups)
 
     def check(self) -> None:

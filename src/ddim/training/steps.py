@@ -65,7 +65,7 @@ def continue_by(watch: Watch, run: Run, changes: dict[str, Any], main: bool) -> 
     if watch.budget and "time" in changes:
         before, state.course = rate(o, state.step + 1, state.course), watch.course()
         now = rate(o, state.step + 1, state.course)
-        if main:
+        if main and not watch.over():
             used = in_words(state.seconds)
             say(f"{used} are used of {o.time}: the learning rate goes on from {now:.2g}, not {before:.2g}, to 0")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 HELPS, LITTLE = 0.04, 0.015  # falls over the last third of a run, as shares, above which more time helps, or helps some
 UNLEARNED = 0.4  # a network that answers 0 has a loss of 1, and images begin to show below 0.1
 RISE = 0.02  # above the best, that is a rise
+FEWEST = 16  # images of each kind, below which their losses tell more of the images than of the network
 
 
 @dataclass(frozen=True)
@@ -15,15 +16,26 @@ class Measurement:
     step: int
     held_out: float
     seen: float
+    n: int = FEWEST  # images of each kind
 
 
 def verdict(found: Sequence[Measurement]) -> str:
     """Whether more time would help, and what would; empty where there is too little to tell."""
-    if found and (loss := found[-1].held_out) > UNLEARNED:
-        return f"a loss of {loss:.2f} means that almost nothing was learned (1 is nothing): give it more time"
-    if len(found) < 3:
+    if not found:
         return ""
     last, best = found[-1], min(found, key=lambda m: m.held_out)
+    if last.held_out > UNLEARNED:
+        if best.held_out < last.held_out / 1.5:
+            return (
+                f"the held-out loss has jumped from {best.held_out:.2f} at step {best.step} to {last.held_out:.2f}: "
+                "the learning rate is too large; begin again with a smaller --lr"
+            )
+        return f"a loss of {last.held_out:.2f} means that almost nothing was learned (1 is nothing): give it more time"
+    if last.n < FEWEST:
+        images = f"{last.n} images are" if last.n > 1 else "one image is"
+        return f"only {images} held out: too few to tell whether these are learned or memorised; look at the sheets"
+    if len(found) < 3:
+        return ""
     if last.held_out > (1 + RISE) * best.held_out and last.seen < best.seen:
         return (
             f"the held-out loss has risen from {best.held_out:.4f} at step {best.step} while that of training images "

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ddim.errors import InputError
+from ddim.errors import InputError, shown
 
 UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 LEAST = 20  # seconds; in less, nothing is trained
@@ -16,6 +16,8 @@ Clock = Callable[[], float]
 
 def seconds_of(text: str) -> float:
     """A time such as 90s, 45m, 2h, 1h30m or 1.5d in seconds; 0 for an empty one. Raises InputError."""
+    if not isinstance(text, str):
+        raise InputError(f'time is a text such as "90s", "45m" or "2h"; got {shown(text)}')
     if not text:
         return 0.0
     found = re.findall(r"(\d+(?:\.\d+)?)([dhms])", text.strip().lower())

@@ -1,5 +1,6 @@
 """ddim convert: a model in another layout."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -46,4 +47,4 @@ def main(args: Sequence[str]) -> None:
         say(f"only ddim opens it: diffusers cannot express its {', '.join(made.ours)}")
     if made.classes and not made.ours:
         say("diffusers opens its unet/ as UNet2DModel; no pipeline of diffusers tells it classes")
-    say(f"model: {made.written}", f"sample it: ddim sample {made.written}")
+    say(f"model: {made.written}", f"sample it: ddim sample {shlex.quote(str(made.written))}")

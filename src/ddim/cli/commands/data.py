@@ -38,12 +38,14 @@ class Data:
 
 def main(args: Sequence[str]) -> None:
     o = parse(Data, "data", args)
+    from ddim.images.sources import apart
     from ddim.images.summary import summarise
     from ddim.plots import sheets
     from ddim.system.files import writable
 
     out = o.out or free(Path("data.png"))
     sheets.check_suffix(out)
+    apart(out, o.source)
     writable(out.parent)
     found = summarise(o.source, o.size, progress=True)
     sheets.save(sheets.grid(found.images), out)
@@ -80,6 +82,8 @@ def show(found, out: Path) -> None:
     say(f"modes     {most(found.modes, str)}")
     say(f"crop      {found.crop or 'the centre square'}")
     say(f"broken    {len(broken)}{': ' if broken else ''}{', '.join(broken[:10])}{' …' if len(broken) > 10 else ''}")
+    if broken:
+        say("          they are counted above; ddim train --skip-broken leaves them out")
     if found.passed_over:
         say(f"ignored   {found.passed_over}")
     say(f"sheet     {out}")

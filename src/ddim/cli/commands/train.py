@@ -1,5 +1,6 @@
 """ddim train: a run from a preset."""
 
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -89,7 +90,7 @@ def main(args: Sequence[str]) -> None:
     data, how = changes.pop("data", None), {"device": options.device, "progress": True, "since": began}
     made = train(data, options.out, name, options.resume, **how, **changes)
     if made.main:  # one process speaks for all
-        ended = f"model: {made.out}", f"sample it: ddim sample {made.out}"
+        ended = f"model: {made.out}", f"sample it: ddim sample {shlex.quote(str(made.out))}"
         say(*made.report)
         say(*ended if made.finished else (f"stopped, saved in {made.out}; continue with: {made.resume}",))
     if not made.finished:

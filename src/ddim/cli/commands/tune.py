@@ -1,6 +1,7 @@
 """ddim tune: the fewest steps for one model."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,10 @@ def main(args: Sequence[str]) -> None:
     tune(
         model, o.steps, out, seconds, o.pairs, o.seed, batch_size=o.batch_size, progress=True, report=report, aim=o.aim
     )
-    say(f"curves: {out / 'solvers.png'}", f"use: ddim sample {out} --solver tuned --steps {o.steps[0]}")
+    say(
+        f"curves: {out / 'solvers.png'}",
+        f"use: ddim sample {shlex.quote(str(out))} --solver tuned --steps {o.steps[0]}",
+    )
 
 
 def seconds_of(text: str | None) -> float | None:
