@@ -15,6 +15,7 @@ from ddim.diffusion.facts import Facts
 from ddim.diffusion.model import Model
 from ddim.errors import InputError
 from ddim.networks.unet import UNet
+from ddim.training.loss import OBJECTIVES
 from ddim.training.settings import Settings, option
 
 TABLE = "class_embedding.weight"
@@ -27,8 +28,10 @@ def source_of(settings: Settings, said: Collection[str]) -> Model:
     # A bare file of weights does not always say for which size it is; the network itself does not depend on it.
     sized = {"image_size": settings.data.size} if "size" in said and Path(name).is_file() else {}
     model = load(name, "cpu", **sized)
-    if model.predicts != "eps":
-        raise InputError(f"{name}: predicts {model.predicts}; only a network that predicts ε (eps) can be trained here")
+    if model.predicts not in OBJECTIVES:
+        raise InputError(f"{name}: predicts {model.predicts}; only a network that predicts ε or v can be trained")
+    if model.predicts == "v" and (loss := settings.optimiser.loss) != "simple":
+        raise InputError(f"{name}: predicts v; --loss {loss} needs a network that predicts ε")
     return model
 
 
@@ -36,7 +39,7 @@ def adopted(settings: Settings, source: Model, said: Collection[str]) -> Setting
     """Settings with what `source` decides: its network, its noise levels, its channels; its size and its dropout where
     the caller has `said` no other. Raises InputError where the caller has said otherwise.
     """
-    own = of_network(source) | of_noise(source) | {"channels": source.shape[0]}
+    own = of_network(source) | of_noise(source) | {"channels": source.shape[0], "predict": source.predicts}
     for name, value in own.items():
         if name in said and (asked := settings.flat()[name]) != value:
             raise InputError(
@@ -100,7 +103,8 @@ def prepared(source: Model, settings: Settings, classes: tuple[str, ...] | None)
             more = rows.new_zeros(max(0, wanted - len(rows)), *rows.shape[1:])
             weights[key] = torch.cat([rows[:wanted], more])
     network.load_state_dict(weights)
-    return Model(network, source.abar, (data.channels, data.size, data.size), facts=Facts(classes=classes))
+    shape = (data.channels, data.size, data.size)
+    return Model(network, source.abar, shape, source.predicts, Facts(classes=classes))
 
 
 def with_classes(

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddim.diffusion.model import Model
+from ddim.diffusion.model import PARAMETRISATIONS, Model
 from ddim.diffusion.process import marginal
 from ddim.images.image_set import ImageSet, Part
 from ddim.images.pixels import to_float
@@ -73,6 +73,8 @@ def losses_by_level(model: Model, images: Tensor, labels: Tensor | None, seed: i
         x, e, t, *y = (part.to(device) for part in parts)
         level = model.abar.float().to(device)[t][:, None, None, None]
         with accelerator.autocast():
-            out = model.network(marginal(x, e, level), t - 1, *y)[:, : x.shape[1]]  # without a learned variance
-        errors.append(F.mse_loss(out.float(), e, reduction="none").mean((1, 2, 3)).cpu())
+            noisy = marginal(x, e, level)
+            out = model.network(noisy, t - 1, *y)[:, : x.shape[1]]  # without a learned variance
+        found = PARAMETRISATIONS[model.predicts](noisy, out.float(), level).eps
+        errors.append(F.mse_loss(found, e, reduction="none").mean((1, 2, 3)).cpu())
     return torch.cat(errors).view(n, LEVELS).mean(0).tolist()

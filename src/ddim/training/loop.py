@@ -16,7 +16,7 @@ from ddim.images.image_set import ImageSet
 from ddim.images.pixels import to_float
 from ddim.system.files import folder, replacing
 from ddim.training import resampling
-from ddim.training.loss import dropped, loss_of, randomness
+from ddim.training.loss import OBJECTIVES, dropped, randomness
 from ddim.training.settings import Optimiser, Settings
 from ddim.training.variational import ResampledVLB, hybrid_loss
 
@@ -116,7 +116,9 @@ def fit(
     share = slice(accelerator.process_index, None, accelerator.num_processes)
     if o.loss == "vlb" and state.history is None:
         state.history = resampling.empty(settings.noise.T)
-    measure = {"simple": loss_of, "hybrid": hybrid_loss}.get(o.loss) or ResampledVLB(state.history)
+    measure = {"simple": OBJECTIVES[settings.network.predict], "hybrid": hybrid_loss}.get(o.loss) or ResampledVLB(
+        state.history
+    )
     index = order(len(images), o.batch_size, o.seed, state.step)
     stream = numbered(images, (batch[share] for batch in index), d.workers)
     network.train()

@@ -39,3 +39,13 @@ def loss_of(network: nn.Module, x0: Tensor, times: Tensor, eps: Tensor, abar: Te
     """
     level = abar.float().to(x0.device)[times][:, None, None, None]  # (N, 1, 1, 1); not every device has float64
     return F.mse_loss(network(marginal(x0, eps, level), times - 1, *labels).float(), eps)
+
+
+def loss_of_v(network: nn.Module, x0: Tensor, times: Tensor, eps: Tensor, abar: Tensor, *labels: Tensor) -> Tensor:
+    """The same for v = √ᾱ_t ε − √(1−ᾱ_t) x_0 in the place of ε (Salimans & Ho 2022, arXiv 2202.00512, appendix D)."""
+    level = abar.float().to(x0.device)[times][:, None, None, None]  # (N, 1, 1, 1)
+    v = marginal(eps, -x0, level)  # √ᾱ ε − √(1−ᾱ) x_0
+    return F.mse_loss(network(marginal(x0, eps, level), times - 1, *labels).float(), v)
+
+
+OBJECTIVES = {"eps": loss_of, "v": loss_of_v}

@@ -45,4 +45,4 @@ def build(settings: Settings, classes: tuple[str, ...] | None = None) -> Model:
         torch.manual_seed(settings.optimiser.seed)
         network = UNet(unet_config(settings, len(classes or ())))
     shape = (data.channels, data.size, data.size)
-    return Model(network, abar, shape, facts=Facts(classes=classes))
+    return Model(network, abar, shape, settings.network.predict, Facts(classes=classes))

@@ -96,6 +96,9 @@ class Network(Group):
     opens a network with patches; diffusers and the official code have none."""
     groups: int = count(32)
     """Groups of each GroupNorm."""
+    predict: Literal["eps", "v"] = "eps"
+    """What the network answers: eps is the noise, as in the paper; v = √ᾱ ε − √(1−ᾱ) x_0 learns the colours of whole
+    images much sooner, which short trainings gain from."""
     dropout: float = setting(0.1, 0, 0.999)
     """Dropout probability within residual blocks, from 0 to 0.999."""
 
@@ -215,6 +218,8 @@ class Settings:
             getattr(self, f.name).check()
         if self.logging.keep_best and not (self.data.held_out or self.optimiser.time):
             raise InputError("--keep-best needs --held-out 0.05 or --time: images to judge by")
+        if self.network.predict == "v" and self.optimiser.loss != "simple":
+            raise InputError(f"--loss {self.optimiser.loss} needs a network that predicts ε; leave out --predict v")
         if not (self.network.init or self.optimiser.time):  # else a model, or the time, decides the network
             self.check_network()
 
