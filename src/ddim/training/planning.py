@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 
+from ddim.diffusion.course import FEW_IMAGES
 from ddim.diffusion.model import Model
 from ddim.errors import InputError
 from ddim.images.image_set import ImageSet, quiet
@@ -120,6 +121,8 @@ def tell(s: Settings, speed: Speed, data: DataFacts, seconds: float, fixed: bool
         f"expected: {speed.images:,.3g} images/s, so about {rounded(images)} images in "
         f"{in_words(seconds)}, {times_of(images / seen)}: {expectation(images, speed, s)}",
     )
+    if images < FEW_IMAGES and n.predict == "eps" and not n.init and o.loss == "simple":
+        say("in so short a time --predict v gives better images: it leaves the paper's objective, so it is not chosen")
     if fixed and not n.init and images < speed.parameters * budget.IMAGES_A_PARAMETER:
         needs = speed.parameters * budget.IMAGES_A_PARAMETER / max(speed.images, 1e-9)
         warn(
