@@ -10,6 +10,7 @@ from ddim import __version__
 from ddim.errors import InputError, choose
 from ddim.system.machine import keep_memory, out_of_memory, wait_politely
 from ddim.system.messages import flush_output, prepare_outputs, warn, warnings_in_one_line
+from ddim.system.processes import disconnect
 
 GROUPS = {
     "begin": {
@@ -109,6 +110,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return status
     finally:
         flush_output()
+        disconnect()
         if before is not None:
             signal.signal(signal.SIGTERM, before)
 

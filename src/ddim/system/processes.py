@@ -9,6 +9,7 @@ import itertools
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -50,6 +51,16 @@ def processes(device: str | None = None):
     cpu = device == "cpu" or not torch.cuda.is_available()
     # A slow machine may be waited for as long as it takes.
     return PartialState(cpu=cpu, timeout=timedelta(days=30))
+
+
+def disconnect() -> None:
+    """Close the connections between the processes of a job, where there are any. Left to the exit of the interpreter,
+    their threads may still run while they are taken down, which aborts the process after all its work.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if number("WORLD_SIZE", 1) > 1 and distributed is not None and distributed.is_initialized():
+        with suppress(RuntimeError):  # the others have gone already
+            distributed.destroy_process_group()
 
 
 @contextmanager
