@@ -58,7 +58,9 @@ def test_training_that_loses_a_process_and_is_stopped_goes_on(tmp_path: Path):
     lines = lambda: log.read_text().count("\n") if log.exists() else 0  # noqa: E731
     begin = [*TORCHRUN, "train", "digits", "--out", "run"]
     result = interrupted([*begin, "--steps", LONG, *OPTIONS], tmp_path, lambda: lines() >= 14, 1, signal.SIGKILL)
-    (line,) = told(result)
+    *early, line = told(result)
+    # The launcher's SIGTERM may come before the connection breaks, in the middle of a step.
+    assert early in ([], ["ddim: stopping after this step"])
     found = re.fullmatch(
         r"ddim: the process of rank 1, of 2, was lost at step (\d+); "
         rf"continue from step (\d+) with: ddim train digits --out {re.escape(str(run))} --resume",
