@@ -102,7 +102,7 @@ class Loss:
     def __call__(self, network, step: int, x0: Tensor, uniform: Tensor, eps: Tensor) -> Tensor:
         times, eps = self.times(step, uniform), near(x0, eps) if self.recipe.assigned else eps
         level = self.abar[times][:, None, None, None]  # (N, 1, 1, 1)
-        target = eps if self.recipe.predicts == "eps" else level.sqrt() * eps - (1 - level).sqrt() * x0
+        target = eps if self.recipe.predicts == "eps" else marginal(eps, -x0, level)  # ε, or v
         with torch.autocast("cpu", torch.bfloat16):
             out = network(marginal(x0, eps, level), times - 1)
         each = (out.float() - target).square().mean((1, 2, 3))  # (N,)

@@ -13,11 +13,13 @@ import torch
 from support.command_line import command, environment
 from support.models import tiny_model
 from support.training import LONG, OPTIONS, TINY, fit, losses
+from torch import distributed
 
 import ddim
 from ddim import plots as plot
 from ddim.diffusion.sampling import sample
 from ddim.images.pixels import to_uint8
+from ddim.system.processes import disconnect
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--", "ddim"]
 ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
@@ -106,3 +108,14 @@ def test_sampling_that_loses_a_process_goes_on(tmp_path: Path):
         pictures, to_uint8(sample(ddim.prepare(tiny_model(), "fp32"), n=80, steps=60, eta=1.0, batch_size=8))
     )
     assert not list(out.rglob(".ddim-part-*"))
+
+
+def test_processes_disconnect_before_they_end(monkeypatch):
+    """Where a launcher started them; a process of somebody else's group leaves it alone."""
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    disconnect()
+    assert distributed.is_initialized()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    disconnect()
+    assert not distributed.is_initialized()
+    disconnect()

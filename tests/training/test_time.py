@@ -1,6 +1,7 @@
 """Runs that end by their time, by a clock that is given: on time, by the course of their learning rate, resumed."""
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -164,3 +165,21 @@ def test_a_picture_that_cannot_be_read_leaves_no_run(ddim_cli, tmp_path):
     assert result.returncode == 2
     assert "mine/3.png: not a readable image" in result.stderr.splitlines()[-1]
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_is_said_names_what_would_help_and_can_be_typed(tmp_path: Path, ddim_cli):
+    """Classes that are there, v where the time is short, and a command that a shell reads."""
+    for name in ("ä ö", "b"):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        for k in range(4):
+            Image.new("RGB", (16, 16), (40 * k, 90, 10)).save(tmp_path / "mine" / name / f"{k}.png")
+    few = ("--time", "20s", "--steps", 2, "--ch", 8, "--groups", 4, "--mult", 1, "--size", 16, "--patch", 1)
+    first = ddim_cli("train", "--data", "mine", "--out", "my run", *few)
+    assert "of 2 classes: --labels would teach them" in first.stdout
+    assert "--predict v gives better images" in first.stdout
+    assert f"sample it: ddim sample {shlex.quote('my run')}" in first.stdout
+    second = ddim_cli("train", "--data", "mine", "--out", "other", "--labels", "--predict", "v", *few)
+    assert second.returncode == 0, second.stderr
+    assert "--labels would" not in second.stdout
+    assert "--predict v gives" not in second.stdout
+    refused(ddim_cli("train", "--data", "mine", "--time", "20s", "--predict", "x0"), "--predict")

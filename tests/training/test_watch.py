@@ -22,6 +22,8 @@ def test_times_are_read():
     for text in ("2", "h", "two hours", "1h 30m", "-5m", "5m-", "1h30", "2 h"):
         with pytest.raises(InputError, match="--time takes a time such as 90s, 45m, 2h, 1h30m or 1d"):
             seconds_of(text)
+    with pytest.raises(InputError, match='time is a text such as "90s"'):
+        seconds_of(25)
     for text in ("19s", "0h", "367d"):
         with pytest.raises(InputError, match="--time must be from 20s to 366d"):
             seconds_of(text)

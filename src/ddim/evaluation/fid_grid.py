@@ -18,6 +18,7 @@ from ddim.evaluation import report
 from ddim.evaluation.records import Record
 from ddim.evaluation.reference import Reference, measure, neighbours_figure
 from ddim.evaluation.reference import reference as reference_of
+from ddim.images.sources import check_outside
 from ddim.jobs.bars import Progress, bar
 from ddim.jobs.continuing import continuing
 from ddim.jobs.cost import branches_of, calls_of, warm_up
@@ -68,7 +69,7 @@ def evaluate(
     cells = [(S, e) for S in courses for e in dict.fromkeys(eta)]
     out, workers, measured = Path(out), workers or processes(str(model.device)), []
     main, clip = workers.is_main_process, clip_with(next(iter(courses.values()))[1], clip)
-    source = reference or model.facts.data or ""
+    check_outside(out, source := reference or model.facts.data or "", held_out)
     against = reference_of(model, source, features, n, held_out, skip_broken, progress) if main else None
     settings = model.identity | {"seed": seed}
     settings |= {"clip": said(model, clip), "label": label, "guidance": kept(guidance)} | way_of(courses, spacing)

@@ -93,7 +93,7 @@ def latents_law(
     ways = ways_of(model, listed("steps", steps), listed("solvers", solvers), spacing)
     if n is not None:
         check_whole("n", n, 2)
-    chosen = Selection(images, model.shape, skip_broken).apart(out)
+    chosen = Selection(images, model.shape, skip_broken).outside(out)
     n = min(len(chosen), n or len(chosen))
     check_whole("the number of images", n, 2)
     batches, found = batches_of(model, n, batch_size), {way: [] for way in ways}

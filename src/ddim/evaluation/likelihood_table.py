@@ -72,7 +72,7 @@ def measure_likelihood(
     """
     check_named(model, out)
     way = way_of(model, model.shape, method, steps, spacing, solver, variance, clip, probes, check, seed)
-    chosen, out = EightBit(images, model.shape, skip_broken).first(n), Path(out)
+    chosen, out = EightBit(images, model.shape, skip_broken).outside(out).first(n), Path(out)
     n, label = len(chosen), plain(model, label, len(chosen))
     guide, workers = guide_of(model, label, 1.0, n), Alone(str(model.device))
     settings = settings_of(model, way) | {"label": label, "images": digest(chosen), "times": [way.times, way.halved]}

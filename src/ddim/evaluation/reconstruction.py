@@ -50,7 +50,7 @@ def reconstruct(
     grids = {S: grid(levels(model), S, spacing) for S in every}
     for times in grids.values() if isinstance(solver, Exact) else ():
         check_pair_grid(times)
-    chosen = Selection(images, model.shape, skip_broken).apart(out).first(n)
+    chosen = Selection(images, model.shape, skip_broken).outside(out).first(n)
     n = len(chosen)
     batches, out = batches_of(model, n, batch_size), folder(Path(out))
     sums = {S: torch.zeros(3, dtype=torch.float64) for S in every}  # squared errors, latents, squared latents

@@ -13,7 +13,7 @@ from ddim.errors import InputError, check_whole, listed
 from ddim.images.files import is_image
 from ddim.images.image_set import ImageSet
 from ddim.images.pixels import to_float
-from ddim.images.sources import Folder, apart, find, located
+from ddim.images.sources import Folder, check_outside, find, located
 from ddim.system.messages import warn
 
 
@@ -82,9 +82,9 @@ class Selection(ImageSet):
         part, j = self._locate(i)
         return part.name(j)
 
-    def apart(self, out: str | Path) -> "Selection":
-        """These, for a result in `out`, which lies outside their folders. Raises InputError."""
-        apart(out, *self.sources)
+    def outside(self, out: str | Path) -> "Selection":
+        """These images, for a result in `out`. Raises InputError where that lies in a folder of theirs."""
+        check_outside(out, *self.sources)
         return self
 
     def first(self, n: int | None) -> "Selection":

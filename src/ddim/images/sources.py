@@ -19,7 +19,7 @@ from ddim.images.labels import Labels, by_folder
 from ddim.images.tables import Table, has_shards, hub, parquet
 from ddim.system.files import meant
 
-__all__ = ["Folder", "Table", "apart", "find"]
+__all__ = ["Folder", "Table", "check_outside", "find"]
 
 
 class Folder(ImageSet):
@@ -103,7 +103,7 @@ def located(source: str) -> tuple[Path, str, str]:
         ) from None
 
 
-def apart(out: str | Path, *sources: str) -> None:
+def check_outside(out: str | Path, *sources: str) -> None:
     """Raise InputError where a result would lie below a folder that it is made from: the next reading of that folder
     would take it for one of the images."""
     for source in sources:

@@ -16,6 +16,7 @@ from ddim.diffusion.noise import check_seed, normal
 from ddim.diffusion.schedule import Time
 from ddim.errors import InputError, check_whole, choose
 from ddim.images.selection import Selection
+from ddim.images.sources import check_outside
 from ddim.jobs.bars import bar
 from ddim.jobs.latent_jobs import batches_of
 from ddim.jobs.sampling import check_named
@@ -69,6 +70,7 @@ def directions_figure(
         check_whole(name, value, least)
     if not images and (space == "latent" or classes):
         raise InputError("the latents of seeds are white noise, of no class: name images")
+    check_outside(out, *images)
     middle_of(model)
     path = schedule.grid(model.abar, steps, spacing)
     z, of = starts(model, images, classes, n, seed, path, batch_size, progress)

@@ -127,7 +127,7 @@ def interpolation_figure(
     T, real = len(levels(model)) - 1, bool(images) and not ddpm
     spacing, solver = spacing or ("quadratic" if real else "linear"), solver or ("exact" if real else "ddim")
     path, solver = data_course(model, solver, steps, spacing, times)
-    chosen = Selection(images, model.shape) if images else None
+    chosen = Selection(images, model.shape).outside(out) if images else None
     mixed, count = tuple(mix_at) or tuple(max(1, T * k // 8) for k in (1, 2, 4, 6, 8)), len(chosen or seeds)
     check_ends(count, frames, ddpm, mix_at, mixed, T)
     of_ends, led = led_by(model, label, guidance, count, frames)

@@ -77,7 +77,7 @@ def restore_files(
     operator = operator_of(task, chosen_mask(mask, model) if task == Inpainting.name else None, factor, sigma)
     known = operator.shape(model.shape)
     shape = model.shape if degrade or isinstance(operator, Inpainting) else known
-    chosen = Selection(images, shape, skip_broken).apart(out).first(n)
+    chosen = Selection(images, shape, skip_broken).outside(out).first(n)
     given = Given(chosen, operator, degrade, noise, seed)
     way = (method, answers, steps, spacing, times, solver, eta, noise, resample, jump)
     path, how = checked(model, given.batch([0]), operator, *way)

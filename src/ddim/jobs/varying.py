@@ -72,7 +72,7 @@ def vary_files(
         ways = [relabel_course(model, s, steps or 50, spacing or "linear", solver or "ddim") for s in strengths]
     if not ways or any(len(path) < 2 for path, _ in ways):
         raise InputError("strength needs a value above 0, which is the image itself")
-    chosen = Selection(images, model.shape, skip_broken).apart(out).first(n)
+    chosen = Selection(images, model.shape, skip_broken).outside(out).first(n)
     label, source = plain(model, label, len(chosen), guidance), plain(model, source, len(chosen))
     settled = {"eta": noise_of(eta)[0], "seed": seed, "clip": clip, "guidance": guidance}
     settings = {

@@ -116,9 +116,8 @@ def fit(
     share = slice(accelerator.process_index, None, accelerator.num_processes)
     if o.loss == "vlb" and state.history is None:
         state.history = resampling.empty(settings.noise.T)
-    measure = {"simple": OBJECTIVES[settings.network.predict], "hybrid": hybrid_loss}.get(o.loss) or ResampledVLB(
-        state.history
-    )
+    simple = OBJECTIVES[settings.network.predict]
+    measure = {"simple": simple, "hybrid": hybrid_loss}.get(o.loss) or ResampledVLB(state.history)
     index = order(len(images), o.batch_size, o.seed, state.step)
     stream = numbered(images, (batch[share] for batch in index), d.workers)
     network.train()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ddim.errors import InputError, choose
-from ddim.images.sources import absolute, apart, located
+from ddim.images.sources import absolute, check_outside, located
 from ddim.system.json import read_json, write_json
 from ddim.system.messages import say
 from ddim.training.presets import FINE_TUNING, PRESETS
@@ -62,7 +62,7 @@ def request(
     base = base_of(preset, settings, changes)
     now = with_places((settings or base).changed(**changes))
     now.check()
-    apart(out, now.data.data)
+    check_outside(out, now.data.data)
     if now.logging.keep_best and "held_out" in changes and not now.data.held_out:
         raise InputError("--keep-best needs images to judge by: leave out --held-out 0")
     differing = {name for name, value in now.flat().items() if value != base.flat()[name]}

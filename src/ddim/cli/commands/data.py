@@ -38,14 +38,14 @@ class Data:
 
 def main(args: Sequence[str]) -> None:
     o = parse(Data, "data", args)
-    from ddim.images.sources import apart
+    from ddim.images.sources import check_outside
     from ddim.images.summary import summarise
     from ddim.plots import sheets
     from ddim.system.files import writable
 
     out = o.out or free(Path("data.png"))
     sheets.check_suffix(out)
-    apart(out, o.source)
+    check_outside(out, o.source)
     writable(out.parent)
     found = summarise(o.source, o.size, progress=True)
     sheets.save(sheets.grid(found.images), out)
