@@ -35,7 +35,7 @@ from ddim.system.machine import keep_memory
 from ddim.training import resampling
 from ddim.training.held_out import divided
 from ddim.training.loop import ema, rate
-from ddim.training.loss import randomness
+from ddim.training.loss import randomness, target
 from ddim.training.new_model import build
 from ddim.training.presets import PRESETS
 
@@ -102,10 +102,10 @@ class Loss:
     def __call__(self, network, step: int, x0: Tensor, uniform: Tensor, eps: Tensor) -> Tensor:
         times, eps = self.times(step, uniform), near(x0, eps) if self.recipe.assigned else eps
         level = self.abar[times][:, None, None, None]  # (N, 1, 1, 1)
-        target = eps if self.recipe.predicts == "eps" else marginal(eps, -x0, level)  # ε, or v
+        wanted = target(self.recipe.predicts, x0, eps, level)
         with torch.autocast("cpu", torch.bfloat16):
             out = network(marginal(x0, eps, level), times - 1)
-        each = (out.float() - target).square().mean((1, 2, 3))  # (N,)
+        each = (out.float() - wanted).square().mean((1, 2, 3))  # (N,)
         if self.recipe.snr:  # arXiv 2303.09556, table 1: min(SNR, γ) of the loss of x_0
             snr = (level / (1 - level)).flatten()
             each = each * (self.recipe.snr / snr).clamp(max=1)

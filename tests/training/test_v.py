@@ -17,7 +17,7 @@ import ddim
 from ddim.diffusion import schedule
 from ddim.diffusion.process import marginal
 from ddim.images.batches import order
-from ddim.training.held_out import losses_by_level
+from ddim.training.held_out import LEVELS, losses_by_level
 from ddim.training.loss import loss_of, loss_of_v, randomness
 
 ABAR = schedule.linear()
@@ -60,24 +60,20 @@ def test_who_knows_the_image_has_no_loss():
     assert loss_of_v(Exact(x0, "eps"), x0, times, eps, ABAR).item() > 0.1
 
 
-def test_held_out_losses_are_of_eps_whatever_is_predicted():
-    """The same function as a network of ε and as one of v has the same errors."""
-
-    class AsV(nn.Module):
-        def __init__(self, network):
-            super().__init__()
-            self.network = network
-
-        def forward(self, x, index):  # v from ε: (√ᾱ x − x̂_0)/√(1−ᾱ), with x̂_0 from (9)
-            level = ABAR.float()[index + 1][:, None, None, None]
-            x0 = (x - (1 - level).sqrt() * self.network(x, index)) / level.sqrt()
-            return (level.sqrt() * x - x0) / (1 - level).sqrt()
-
-    model = tiny_model()
+def test_held_out_losses_are_of_v_as_those_of_training_are():
+    """The two stand on one axis."""
+    model = replace(tiny_model(), predicts="v")
     images = torch.randint(0, 256, (3, 1, 8, 8), generator=torch.Generator().manual_seed(0)).byte()
-    as_v = replace(model, network=AsV(model.network), predicts="v")
-    found = [losses_by_level(m, images, None, 5, Accelerator(cpu=True)) for m in (model, as_v)]
-    assert found[1] == pytest.approx(found[0], rel=1e-3)
+    found, expected = losses_by_level(model, images, None, 5, Accelerator(cpu=True)), torch.zeros(3, LEVELS)
+    for k in range(3):
+        eps = torch.randn(LEVELS, 1, 8, 8, generator=torch.Generator().manual_seed(5 * 2**20 + k))
+        for j in range(LEVELS):
+            t = int((j + 0.5) * 1000 / LEVELS)
+            a = model.abar[t].item()
+            x0 = images[k].float() / 127.5 - 1
+            v = model.network((a**0.5 * x0 + (1 - a) ** 0.5 * eps[j])[None], torch.tensor([t - 1]))[0]
+            expected[k, j] = (v - a**0.5 * eps[j] + (1 - a) ** 0.5 * x0).square().mean()
+    assert found == pytest.approx(expected.mean(0).tolist(), rel=1e-4)
 
 
 def test_training_on_v_begins_at_its_mean_square_and_learns(alone):

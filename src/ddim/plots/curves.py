@@ -48,7 +48,7 @@ def loss_curve(log: Path, path: Path) -> Path:
         at, values = [line["step"] for line in measured], [line[name] for line in measured]
         axes.plot(at, values, ".-", color=colour, linewidth=0.8, label=name.replace("_", "-"))
         axes.legend()
-    axes.set(xlabel="step", ylabel="loss (mean squared error of ε)")
+    axes.set(xlabel="step", ylabel="loss (mean squared error)")
     if losses.max() > 3 * losses.min() > 0:
         axes.set_yscale("log")
     axes.grid(alpha=0.3)

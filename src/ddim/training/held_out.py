@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddim.diffusion.model import PARAMETRISATIONS, Model
+from ddim.diffusion.model import Model
 from ddim.diffusion.process import marginal
 from ddim.images.image_set import ImageSet, Part
 from ddim.images.pixels import to_float
+from ddim.training.loss import target
 
 MOST = 1000  # images held out at most
 LEVELS = 8  # noise levels, in the middles of so many equal parts of [0, T]
@@ -55,7 +56,8 @@ def some(images: Tensor | ImageSet, labels: Tensor | None, n: int) -> tuple[Tens
 
 @torch.no_grad()
 def losses_by_level(model: Model, images: Tensor, labels: Tensor | None, seed: int, accelerator) -> list[float]:
-    """The mean squared error of ε at LEVELS noise levels, each over all images (N, C, H, W) uint8.
+    """The mean squared error of what the network predicts, ε or v, at LEVELS noise levels, each over all images
+    (N, C, H, W) uint8.
 
     Image k gets the same noise at every call, so that two networks, or two states of one, differ by what they are.
     """
@@ -73,8 +75,7 @@ def losses_by_level(model: Model, images: Tensor, labels: Tensor | None, seed: i
         x, e, t, *y = (part.to(device) for part in parts)
         level = model.abar.float().to(device)[t][:, None, None, None]
         with accelerator.autocast():
-            noisy = marginal(x, e, level)
-            out = model.network(noisy, t - 1, *y)[:, : x.shape[1]]  # without a learned variance
-        found = PARAMETRISATIONS[model.predicts](noisy, out.float(), level).eps
-        errors.append(F.mse_loss(found, e, reduction="none").mean((1, 2, 3)).cpu())
+            out = model.network(marginal(x, e, level), t - 1, *y)[:, : x.shape[1]]  # without a learned variance
+        wanted = target(model.predicts, x, e, level)
+        errors.append(F.mse_loss(out.float(), wanted, reduction="none").mean((1, 2, 3)).cpu())
     return torch.cat(errors).view(n, LEVELS).mean(0).tolist()

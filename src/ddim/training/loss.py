@@ -41,11 +41,17 @@ def loss_of(network: nn.Module, x0: Tensor, times: Tensor, eps: Tensor, abar: Te
     return F.mse_loss(network(marginal(x0, eps, level), times - 1, *labels).float(), eps)
 
 
+def target(predicts: str, x0: Tensor, eps: Tensor, level: Tensor) -> Tensor:
+    """What a network is to answer at ᾱ = `level`: ε, or v = √ᾱ ε − √(1−ᾱ) x_0 (Salimans & Ho 2022, arXiv 2202.00512,
+    appendix D)."""
+    return eps if predicts == "eps" else marginal(eps, -x0, level)
+
+
 def loss_of_v(network: nn.Module, x0: Tensor, times: Tensor, eps: Tensor, abar: Tensor, *labels: Tensor) -> Tensor:
-    """The same for v = √ᾱ_t ε − √(1−ᾱ_t) x_0 in the place of ε (Salimans & Ho 2022, arXiv 2202.00512, appendix D)."""
+    """The same for v in the place of ε."""
     level = abar.float().to(x0.device)[times][:, None, None, None]  # (N, 1, 1, 1)
-    v = marginal(eps, -x0, level)  # √ᾱ ε − √(1−ᾱ) x_0
-    return F.mse_loss(network(marginal(x0, eps, level), times - 1, *labels).float(), v)
+    out = network(marginal(x0, eps, level), times - 1, *labels).float()
+    return F.mse_loss(out, target("v", x0, eps, level))
 
 
 OBJECTIVES = {"eps": loss_of, "v": loss_of_v}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 HELPS, LITTLE = 0.04, 0.015  # falls over the last third of a run, as shares, above which more time helps, or helps some
-UNLEARNED = 0.4  # a network that answers 0 has a loss of 1, and images begin to show below 0.1
+UNLEARNED = 0.4  # a network that answers 0 has a loss of 1 for ε, of about 0.5 for v; images begin to show below 0.1
 RISE = 0.02  # above the best, that is a rise
 FEWEST = 16  # images of each kind, below which their losses tell more of the images than of the network
 
@@ -30,7 +30,7 @@ def verdict(found: Sequence[Measurement]) -> str:
                 f"the held-out loss has jumped from {best.held_out:.2f} at step {best.step} to {last.held_out:.2f}: "
                 "the learning rate is too large; begin again with a smaller --lr"
             )
-        return f"a loss of {last.held_out:.2f} means that almost nothing was learned (1 is nothing): give it more time"
+        return f"a loss of {last.held_out:.2f} means that almost nothing was learned: give it more time"
     if last.n < FEWEST:
         images = f"{last.n} images are" if last.n > 1 else "one image is"
         return f"only {images} held out: too few to tell whether these are learned or memorised; look at the sheets"
