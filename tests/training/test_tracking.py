@@ -12,7 +12,7 @@ from support.command_line import refused
 from support.training import OPTIONS
 
 from ddim.training.settings import TrackerName
-from ddim.training.tracking import numbers
+from ddim.training.tracking import Tracker, numbers
 
 EVERY = ("--held-out", "0.1", "--sample-every", "10", "--track", "tensorboard")
 
@@ -83,3 +83,41 @@ def test_a_tracker_that_is_not_there_is_one_line(ddim_cli, tmp_path, monkeypatch
     refused(result, "--track wandb: its library is not installed; pip install wandb")
     assert not (tmp_path / "run").exists()
     refused(ddim_cli("train", "digits", "--out", "run", "--track", "paper"), "--track")
+
+
+def test_a_tracker_that_cannot_be_started_leaves_no_run(ddim_cli, tmp_path, monkeypatch):
+    """As where one has to log in first: the same command is right once that is done."""
+
+    def no_key(*_, **__):
+        raise ValueError("no key\nfor this service")
+
+    how = ("train", "digits", "--out", "runs/x", "--track", "tensorboard", "--steps", 2, *OPTIONS)
+    with monkeypatch.context() as patch:
+        patch.setattr("accelerate.Accelerator.init_trackers", no_key)
+        refused(ddim_cli(*how), "--track tensorboard: it cannot be started (no key)")
+    assert not (tmp_path / "runs").exists()
+    assert ddim_cli(*how).returncode == 0
+
+
+@pytest.mark.parametrize(("name", "listed"), [("wandb", True), ("swanlab", True), ("aim", False), ("clearml", False)])
+def test_each_tracker_gets_a_sheet_as_it_takes_it(name: str, listed: bool):
+    """Those of accelerate do not agree: some take a list of images under a name, some an image. Tried with the
+    libraries themselves, of November 2026: `aim` refuses a list."""
+    got = []
+
+    class Kept:
+        def log_images(self, values, step):
+            got.append((values["samples"], step))
+
+    class Accelerator:
+        def get_tracker(self, asked):
+            assert asked == name
+            return Kept()
+
+    sheet = Image.new("RGB", (6, 4), "red")
+    Tracker(name, Accelerator()).sheet(sheet, 7)
+    ((images, step),) = got
+    image = images[0] if listed else images
+    assert isinstance(images, list) is listed
+    assert np.array_equal(image, np.asarray(sheet))
+    assert step == 7

@@ -13,6 +13,10 @@ from ddim.jobs.publishing import shareable
 from ddim.training.settings import Settings
 
 FOLDER = "track"  # within the run folder, for trackers that write files
+ONE_IMAGE = (
+    "aim",
+    "clearml",
+)  # trackers of accelerate that take an image under a name, where others take a list of them
 
 
 class Tracker:
@@ -32,7 +36,7 @@ class Tracker:
         if self.name == "tensorboard":
             kept.log_images({"samples": pixels[None]}, step, dataformats="NHWC")
         elif hasattr(kept, "log_images"):
-            kept.log_images({"samples": [pixels]}, step=step)
+            kept.log_images({"samples": pixels if self.name in ONE_IMAGE else [pixels]}, step=step)
 
 
 def numbers(line: dict[str, Any], within: str = "") -> dict[str, float]:

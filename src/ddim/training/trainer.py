@@ -91,10 +91,14 @@ def train(
         model = model_for(ask, begun_with, classes).to(accelerator.device)
         run = Run(ask.settings, ask.preset, ask.out, model, classes)
         runs.append(run)
-        images, labels = begin(run, source, known, accelerator, ask.changes if ask.resume else None)
+        images, labels = decoded(run, source, known, accelerator)
+        content = content_of(images, labels)
         if ask.resume:
+            run.resume(content, main, ask.changes)
             continue_by(watch, run, ask.changes, main)
         run.tracker = stack.enter_context(tracked(ask.settings, accelerator, ask.out, run.state.step))
+        if main and not ask.resume:  # after a tracker that cannot be started
+            run.begin(content)
         o, show = ask.settings.optimiser, progress and main
         total = max(1, run.state.step) if watch.budget else o.steps  # the first: until there is a rate
         bar = progress_bar("training", total, "image", run.state.step, show, o.batch_size, bool(watch.budget))
@@ -157,12 +161,8 @@ def hold(ask: Request, stack: ExitStack, main: bool) -> None:
         stack.push(lambda kind, *error: leave_unbegun(ask, made, kind))
 
 
-def begin(run: Run, source: ImageSet, known: Labels | None, accelerator, changes: dict | None):
-    """Decode the images, and begin the run in its folder; or, with changes, resume it. Returns the images and, where
-    classes are trained, their labels (len(images),).
-
-    Only the main process writes.
-    """
+def decoded(run: Run, source: ImageSet, known: Labels | None, accelerator) -> tuple[Any, torch.Tensor | None]:
+    """The images of a run and, where classes are trained, their labels (len(images),). Says what is trained."""
     with accelerator.local_main_process_first():  # what it decodes, the others of the machine find in the cache
         images, numbers = load_numbered(source)
     labels = None if known is None else torch.from_numpy(known.numbers)[numbers]
@@ -173,11 +173,6 @@ def begin(run: Run, source: ImageSet, known: Labels | None, accelerator, changes
             warn(f"{run.settings.data.data}: not read: {source.passed_over()}")
         classes = f" of {len(known.classes)} classes" if known else ""
         say(f"{len(images):,} images{classes}, {parameters / 1e6:.2f} M parameters, {how}: {run.out}")
-    content = content_of(images, labels)
-    if changes is not None:
-        run.resume(content, accelerator.is_main_process, changes)
-    elif accelerator.is_main_process:
-        run.begin(content)
     return images, labels
 
 
