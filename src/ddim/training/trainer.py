@@ -92,13 +92,7 @@ def train(
         run = Run(ask.settings, ask.preset, ask.out, model, classes)
         runs.append(run)
         images, labels = decoded(run, source, known, accelerator)
-        content = content_of(images, labels)
-        if ask.resume:
-            run.resume(content, main, ask.changes)
-            continue_by(watch, run, ask.changes, main)
-        run.tracker = stack.enter_context(tracked(ask.settings, accelerator, ask.out, run.state.step))
-        if main and not ask.resume:  # after a tracker that cannot be started
-            run.begin(content)
+        begin(run, ask, content_of(images, labels), accelerator, watch, stack)
         o, show = ask.settings.optimiser, progress and main
         total = max(1, run.state.step) if watch.budget else o.steps  # the first: until there is a rate
         bar = progress_bar("training", total, "image", run.state.step, show, o.batch_size, bool(watch.budget))
@@ -174,6 +168,17 @@ def decoded(run: Run, source: ImageSet, known: Labels | None, accelerator) -> tu
         classes = f" of {len(known.classes)} classes" if known else ""
         say(f"{len(images):,} images{classes}, {parameters / 1e6:.2f} M parameters, {how}: {run.out}")
     return images, labels
+
+
+def begin(run: Run, ask: Request, content: str, accelerator, watch: Watch, stack: ExitStack) -> None:
+    """Begin the run in its folder, or resume it, with its tracker. content: names what the images are."""
+    main = accelerator.is_main_process
+    if ask.resume:
+        run.resume(content, main, ask.changes)
+        continue_by(watch, run, ask.changes, main)
+    run.tracker = stack.enter_context(tracked(ask.settings, accelerator, ask.out, run.state.step))
+    if main and not ask.resume:  # not before: a tracker that cannot be started leaves no run
+        run.begin(content)
 
 
 def lost(ask: Request, runs: list[Run]) -> str:
