@@ -119,7 +119,7 @@ def test_the_wheel_works_in_an_environment_of_its_own(dist: Path, tmp_path: Path
     assert Path(where).is_relative_to(place), where
     command = str(tmp_path / "venv" / "bin" / "ddim")
     assert "sample" in run(command, "--help")
-    for model in ("digits", "cifar10"):
+    for model in ("digits", "cifar10", "emoji"):
         run(command, "sample", model, "--n", "2", "--steps", "2", "--out", model)
         assert len(list((tmp_path / model).glob("*.png"))) == 2
     run(command, "train", "digits", "--steps", "1", "--batch-size", "4", "--out", "run")

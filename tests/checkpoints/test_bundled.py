@@ -16,7 +16,7 @@ from ddim.evaluation import features, metrics
 CIFAR = Path(__file__).parents[3] / "shared" / "data" / "cifar10" / "test.parquet"
 
 
-@pytest.mark.parametrize(("name", "most"), [("digits", 1e6), ("cifar10", 12e6)])
+@pytest.mark.parametrize(("name", "most"), [("digits", 1e6), ("cifar10", 12e6), ("emoji", 3e6)])
 def test_bundled_models_are_small_and_tell_how_they_came_about(name: str, most: float):
     folder = bundled()[name]
     files = [path for path in folder.rglob("*") if path.is_file()]
@@ -29,7 +29,7 @@ def test_bundled_models_are_small_and_tell_how_they_came_about(name: str, most: 
     assert not Path(json.loads((folder / "model_index.json").read_text())["ddim"]["data"]).is_absolute()
 
 
-@pytest.mark.parametrize("name", ["digits", "cifar10"])
+@pytest.mark.parametrize("name", ["digits", "cifar10", "emoji"])
 def test_bundled_models_come_with_solvers_tuned_to_their_weights(name: str):
     """They end nearer to where many steps do than the same number of steps of what they began with."""
     model = ddim.load(name, "cpu")

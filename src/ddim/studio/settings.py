@@ -26,7 +26,7 @@ class Studio:
     data: real images, as `ddim data` names them.  read_only: no training is started or stopped.
     """
 
-    models: tuple[str, ...] = ("digits", "cifar10")
+    models: tuple[str, ...] = ("digits", "cifar10", "emoji")
     out: Path = Path("studio")
     data: str | None = None
     read_only: bool = False

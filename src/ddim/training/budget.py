@@ -14,7 +14,8 @@ SIZES = (8, 16, 32, 64, 128, 256)
 STEPS = {8: 0, 16: 2000, 32: 8000, 64: 8000, 128: 40_000}  # that a training has at least, for a batch to be so large
 BATCHES = tuple(STEPS)
 RATE = 2e-3  # the learning rate of a width of 32
-IMAGES_A_PARAMETER = 1 / 20  # what a network has to see at least, at 32×32, for a wider one to be worth its time
+LEAST_A_PARAMETER = 1 / 100  # images that a network has to see at least
+WIDER_A_PARAMETER = 1 / 20  # and one at 32×32, for a width beyond 32 to be worth its time
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,20 @@ class Rung:
 
     @property
     def network(self) -> dict[str, Any]:
-        """Its settings: halved down to 4 positions a side, with attention at 8."""
-        levels = max(1, int(math.log2(max(4, self.grid) / 4)) + 1)
-        while self.grid % 2 ** (levels - 1):
-            levels -= 1
+        """Its settings: halved down to about 8 positions a side, with attention there. Of a width of 128 they are the
+        paper's: 35.7 M parameters at 32×32."""
+        paper, small = self.ch >= 128, self.grid <= 16
+        sides = [self.grid]
+        while sides[-1] > (4 if paper or small else 8) and sides[-1] % 2 == 0:
+            sides.append(sides[-1] // 2)
+        attention = 16 if paper and 16 in sides[1:] else 8 if 8 in sides[1:] else sides[-1]
         return {
             "size": self.size,
             "patch": self.size // self.grid,
             "ch": self.ch,
-            "mult": (1, *(2,) * (levels - 1)),
-            "attention": (8,) if self.grid > 8 else (),
-            "layers": 1 if self.ch < 128 else 2,
+            "mult": (1, *(2,) * (len(sides) - 1)),
+            "attention": (attention,) if len(sides) > 1 and 8 <= attention <= 16 else (),
+            "layers": 2 if paper else 1,
             "groups": 16,
         }
 
@@ -67,26 +71,28 @@ def largest(side: int) -> int:
 def ladder(data: DataFacts, size: int | None = None) -> list[Rung]:
     """The networks for some images, each to be preferred to those before it where the time allows it.
 
-    size: the only one that comes into question. Small images without patches come first, at a width of 32: in minutes
-    these are learned where larger ones, in patches at the same cost, are not. Then larger ones at a width of 64, then
-    wider networks for the largest; and at last those without patches.
+    size: the only one that comes into question. Networks 32 wide come first, from the smallest images to the largest;
+    once 32×32 can be learned, a width of 64 comes before larger images. At last come wider ones for the largest. There
+    are patches only beyond 64×64, and then no width of 32: up to there, fewer images without them teach more.
     """
     top = size or largest(data.side)
-    grids = {8: 8, 16: 16, 32: 16, 64: 32, 128: 64, 256: 64}
     sizes = [size] if size else [s for s in SIZES if s <= top and (s >= 16 or s == top)]
-    rungs = []
-    for s in sizes:
-        grid = grids.get(s) or s // max(p for p in (1, 2, 4, 8) if s % p == 0 and (p == 1 or s // p >= 16))
-        widths = (32, 64) if len(sizes) == 1 else (32,) if s == sizes[0] else (64,)
-        rungs += [Rung(s, grid, ch) for ch in widths]
-    last = rungs[-1]
-    rungs += [Rung(last.size, last.grid, ch) for ch in (96, 128)]
-    return rungs + ([Rung(last.size, 2 * last.grid, 128)] if 16 <= last.grid < last.size else [])
+    widths = {s: (64,) if grid(s) < s else (32, 64) if s in (32, top) else (32,) for s in sizes}
+    return [Rung(s, grid(s), ch) for s in sizes for ch in widths[s]] + [Rung(top, grid(top), ch) for ch in (96, 128)]
+
+
+def grid(size: int) -> int:
+    """The positions a side that a network works on: 64 at most, if the size can be divided so."""
+    patch = 1
+    while size // patch > 64 and size % (2 * patch) == 0 and patch < 8:
+        patch *= 2
+    return size // patch
 
 
 def wanted(rung: Rung, parameters: int) -> float:
     """The images that a network has to see, for it to do better than the one before it on the ladder."""
-    return parameters * IMAGES_A_PARAMETER * max(1, rung.size / 32) ** 2
+    least = rung.ch <= 32 and rung.size <= 32
+    return parameters * (LEAST_A_PARAMETER if least else WIDER_A_PARAMETER) * max(1, rung.size / 32) ** 3
 
 
 def fits(rung: Rung, speed: Speed, seconds: float) -> bool:

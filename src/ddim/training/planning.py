@@ -123,8 +123,8 @@ def tell(s: Settings, speed: Speed, data: DataFacts, seconds: float, fixed: bool
     )
     if images < FEW_IMAGES and n.predict == "eps" and not n.init and o.loss == "simple":
         say("in so short a time --predict v gives better images: it leaves the paper's objective, so it is not chosen")
-    if fixed and not n.init and images < speed.parameters * budget.IMAGES_A_PARAMETER:
-        needs = speed.parameters * budget.IMAGES_A_PARAMETER / max(speed.images, 1e-9)
+    if fixed and not n.init and images < speed.parameters * budget.LEAST_A_PARAMETER:
+        needs = speed.parameters * budget.LEAST_A_PARAMETER / max(speed.images, 1e-9)
         warn(
             f"this network of {speed.parameters / 1e6:.1f} M parameters is too large for {o.time} on this machine: "
             f"name no preset, and one that fits is chosen; or give it --time {short(needs)} or more"
@@ -152,8 +152,10 @@ def expectation(images: float, speed: Speed, s: Settings) -> str:
     if s.network.init:
         return "samples move from the model's towards these images"
     seen, grey = images / (s.data.size / 32), s.data.channels == 1
-    if seen < 150_000:
+    if seen < 15_000:
         return f"expect blotches{'' if grey else ' in the right colours'}, and little more"
+    if seen < 150_000:
+        return f"expect {'' if grey else 'colours and '}layout, blurred"
     if seen < 1_000_000:
         return f"expect {'' if grey else 'colours and layout, and '}shapes of simple images"
     if seen < 5_000_000:

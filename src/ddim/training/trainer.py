@@ -30,6 +30,7 @@ from ddim.training.request import Request, leave_unbegun, note_unbegun, request,
 from ddim.training.run import Run, content_of
 from ddim.training.settings import Settings
 from ddim.training.steps import continue_by, steps
+from ddim.training.threads import fitted
 from ddim.training.tracking import tracked
 from ddim.training.watch import Clock, Watch, seconds_of
 
@@ -83,6 +84,7 @@ def train(
     main, runs = accelerator.is_main_process, []
     with watched(lambda: lost(ask, runs)), ExitStack() as stack:
         hold(ask, stack, main)
+        fit_threads = stack.enter_context(fitted(bool(watch.budget) and accelerator.device.type == "cpu"))
         if watch.budget and not ask.resume:
             ask = planned(ask, source, begun_with, accelerator, watch)
             source = images_of(ask.settings)
@@ -103,6 +105,7 @@ def train(
                 for moment in walk:
                     pass
             run.draw(moment.x, path)
+            fit_threads()
     return Trained(ask.out, run.state.step, run.finished, main, resuming(ask.preset, ask.out), report(run))
 
 

@@ -23,7 +23,7 @@ EXAMPLES = (
 class Studio:
     """Its tabs: sample, interpolate, encode, edit, explore, train, and the paper's figures."""
 
-    models: Annotated[tuple[str, ...], Positional, arg(metavar="MODEL …")] = ("digits", "cifar10")
+    models: Annotated[tuple[str, ...], Positional, arg(metavar="MODEL …")] = ("digits", "cifar10", "emoji")
     """Bundled names, run or model folders, or Hub ids."""
     host: str = "127.0.0.1"
     """Address to listen at; by default only this machine can open the page. 0.0.0.0 lets its whole network open it."""
