@@ -54,6 +54,18 @@ def test_samples_of_cifar10_are_smooth_and_colourful_as_pictures_are():
     assert len({tuple(image.mean((1, 2)).sign().tolist()) for image in images}) > 1
 
 
+def test_samples_of_emoji_are_of_their_class():
+    """On white, as all of Noto's are; faces and people yellow, with far more red than blue, and signs no more than others."""
+    model = ddim.load("emoji", "cpu")
+    assert model.predicts == "v"
+    samples = {label: ddim.sample(model, n=8, seed=3, label=label) for label in ("smileys-emotion", "symbols")}
+    for images in samples.values():
+        assert images[..., [0, 0, -1, -1], [0, -1, 0, -1]].mean() > 0.9
+    faces, signs = (images[..., 10:22, 10:22].mean((0, 2, 3)) for images in samples.values())  # (3,)
+    assert faces[0] - faces[2] > 0.5
+    assert abs(signs[0] - signs[2]) < 0.3
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not CIFAR.exists(), reason="needs the CIFAR-10 test pictures beside the checkout")
 def test_samples_of_cifar10_are_nearer_to_cifar10_than_noised_pictures_are():
