@@ -55,7 +55,7 @@ def test_samples_of_cifar10_are_smooth_and_colourful_as_pictures_are():
 
 
 def test_samples_of_emoji_are_of_their_class():
-    """On white, as all of Noto's are; faces and people yellow, with far more red than blue, and signs no more than others."""
+    """On white, as all of Noto's are; faces yellow, with far more red than blue, and signs not."""
     model = ddim.load("emoji", "cpu")
     assert model.predicts == "v"
     samples = {label: ddim.sample(model, n=8, seed=3, label=label) for label in ("smileys-emotion", "symbols")}
