@@ -125,6 +125,7 @@ import os, signal
 from ddim.cli.main import main
 from ddim.jobs.batch_lines import BatchLines
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background begins without it
 add = BatchLines.add
 
 def stopped(self, *line):
