@@ -1,7 +1,7 @@
 """What to train in a given time: a pure function of the machine's speeds, the images and the time.
 
-The rules come from measurements on 2 CPU cores with CIFAR-10 (docs/training.md has them); beyond an hour of such a
-machine they are extrapolated. Nothing here imports torch, measures, or asks a clock.
+The rules come from measurements on CPU cores with CIFAR-10 (docs/training.md has them); beyond some minutes of two
+cores they are extrapolated. Nothing here imports torch, measures, or asks a clock.
 """
 
 import math
