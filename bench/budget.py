@@ -10,8 +10,6 @@ measured what `bench/recipe.py` measures. What is measured is kept in the folder
 import argparse
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import contest
@@ -19,7 +17,6 @@ import torch
 from recipe import measured
 
 import ddim
-from ddim.errors import InputError
 from ddim.evaluation.reference import reference
 from ddim.images.cache import load
 from ddim.images.sources import find
@@ -57,22 +54,12 @@ def fill(o: argparse.Namespace) -> dict:
             how = {} if begun else NETWORKS[name] | {"seed": o.seed, "predict": o.predict}
             images = None if begun else o.data
             how |= {"resume": begun, "time": f"{o.minutes:g}m", "clock": time.process_time, "device": "cpu"}
-            with suppress_used_up(begun):
-                ddim.train(images, run, **how)
+            if not ddim.train(images, run, **how).finished:
+                raise SystemExit(f"stopped; the same command continues {run}")
             write_json(path, of(run, o))
         found[name] = json.loads(path.read_text())
         print(f"{name}: {json.dumps(found[name])}", flush=True)
     return found
-
-
-@contextmanager
-def suppress_used_up(begun: bool) -> Iterator[None]:
-    """A run that was trained and not measured has no time left, which `ddim.train` refuses."""
-    try:
-        yield
-    except InputError as error:
-        if not begun or "nothing is left to do" not in str(error):
-            raise
 
 
 def of(run: Path, o: argparse.Namespace) -> dict:

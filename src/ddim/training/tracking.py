@@ -13,10 +13,7 @@ from ddim.jobs.publishing import shareable
 from ddim.training.settings import Settings
 
 FOLDER = "track"  # within the run folder, for trackers that write files
-ONE_IMAGE = (
-    "aim",
-    "clearml",
-)  # trackers of accelerate that take an image under a name, where others take a list of them
+ONE_IMAGE = ("aim", "clearml")  # trackers that take an image under a name, where others take a list of them
 
 
 class Tracker:
