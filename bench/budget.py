@@ -9,6 +9,7 @@ measured what `bench/recipe.py` measures. What is measured is kept in the folder
 
 import argparse
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -50,6 +51,8 @@ def fill(o: argparse.Namespace) -> dict:
         run = o.out / f"{o.minutes:g}m-{folder(name)}{o.seed or ''}"
         path = o.out / f"{run.name}.json"
         if not path.exists():
+            if o.after and not run.exists():
+                shutil.copytree(o.out / f"{o.after:g}m-{folder(name)}{o.seed or ''}", run)
             begun = (run / "train.json").exists()
             how = {} if begun else NETWORKS[name] | {"seed": o.seed, "predict": o.predict}
             images = None if begun else o.data
@@ -95,6 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="CIFAR-10's training images")
     parser.add_argument("--minutes", type=float, default=10, help="of the processor, for each (10)")
+    parser.add_argument("--after", type=float, metavar="MINUTES", help="continue what was trained for so many")
     parser.add_argument("--predict", choices=["eps", "v"], default="eps")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--n", type=int, default=1000, help="samples for each FID (1000)")

@@ -50,6 +50,12 @@ def test_it_follows_the_machine_and_is_put_back(four, monkeypatch, capsys):
     assert torch.get_num_threads() == 4
 
 
+def test_one_process_of_several_says_it(four, monkeypatch, capsys):
+    with threads.fitted(True, clock_of({1: 0.03, 2: 0.9, 4: 0.9}, monkeypatch), told=False):
+        assert torch.get_num_threads() == 1
+        assert not capsys.readouterr().out
+
+
 def test_a_training_without_a_time_keeps_them(four, monkeypatch):
     with threads.fitted(False, clock_of({1: 0.01, 2: 0.9, 4: 0.9}, monkeypatch)) as fit:
         fit()

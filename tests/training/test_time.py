@@ -133,6 +133,16 @@ def test_a_preset_that_the_time_does_not_fit_is_warned_of(tmp_path, alone, capsy
     assert stored(tmp_path / "run")[1].network.ch == 32
 
 
+def test_a_time_too_short_for_one_step_is_warned_of(capsys):
+    """Batches of 128 at 4 images a second take 32 seconds; 60 of them, half an hour."""
+    settings = Settings().changed(time="20s", batch_size=128)
+    planning.tell(settings, Speed(4.0, 10), DataFacts(100, 32), 20.0, False)
+    warned = capsys.readouterr().err
+    assert "20s is too short for a single step of 128 images on this machine: give it --time 33m or more" in warned
+    planning.tell(settings, Speed(8.0, 10), DataFacts(100, 32), 20.0, False)
+    assert not capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_two_processes_end_together(tmp_path):
     run = tmp_path / "run"

@@ -129,6 +129,11 @@ def tell(s: Settings, speed: Speed, data: DataFacts, seconds: float, fixed: bool
             f"this network of {speed.parameters / 1e6:.1f} M parameters is too large for {o.time} on this machine: "
             f"name no preset, and one that fits is chosen; or give it --time {short(needs)} or more"
         )
+    elif images < o.batch_size:
+        warn(
+            f"{o.time} is too short for a single step of {o.batch_size} images on this machine: give it --time "
+            f"{short(60 * o.batch_size / max(speed.images, 1e-9))} or more"
+        )
 
 
 def rounded(images: float) -> str:
