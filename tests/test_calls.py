@@ -159,3 +159,13 @@ def test_numbers_of_numpy_and_a_lone_name_are_taken(model: Model, tmp_path: Path
     numbers = {"n": np.int64(2), "steps": np.int32(3), "seed": np.uint8(1), "eta": np.float32(0.5)}
     assert torch.equal(ddim.sample(model, **numbers), want)
     assert ddim.reconstruct(model, "digits", tmp_path / "r", steps=[2], n=2)["n"] == 2
+
+
+def test_images_may_be_named_by_paths(model: Model, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("DDIM_CACHE", str(tmp_path / "cache"))
+    images = ddim.save_images(torch.rand(12, *model.shape) * 2 - 1, tmp_path / "images")[0].parent
+    how = {"reference": images, "held_out": images, "n": 8, "steps": (2, 3)}
+    assert ddim.evaluate(model, tmp_path / "e", eta=(0.0,), **how)["reference"]["source"] == str(images)
+    assert ddim.reconstruct(model, [images], tmp_path / "r", (2,))["n"] == 12
+    report = ddim.reproduce(model, tmp_path / "p", reconstructed=2, **how)
+    assert "for a model in memory" in report.read_text().splitlines()[0]

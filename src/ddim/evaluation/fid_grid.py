@@ -143,7 +143,7 @@ def record(model: Model, against: Reference, measured: list[dict], n: int, setti
     comparable = against.features.name == "inception" and n >= report.PUBLISHED_N and settings["label"] is None
     return {
         "model": {
-            "source": name or model.facts.source,
+            "source": name or model.facts.source or "a model in memory",
             "fingerprint": model.fingerprint,
             "weights": "averaged (EMA) weights" if averaged else "weights as the file holds them",
         },

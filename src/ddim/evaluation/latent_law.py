@@ -19,6 +19,7 @@ from ddim.images.selection import Selection
 from ddim.jobs.bars import bar
 from ddim.jobs.cost import calls_of, foretell
 from ddim.jobs.latent_jobs import batches_of
+from ddim.jobs.unfinished import unfinished
 from ddim.system.files import folder, replacing
 from ddim.system.json import write_json
 
@@ -99,16 +100,20 @@ def latents_law(
     batches, found = batches_of(model, n, batch_size), {way: [] for way in ways}
     calls = sum(calls_of(solver, times) for solver, times in ways.values())
     foretell(model, len(batches[0]), len(batches) * calls)
-    with bar("encoding", n * len(ways), progress) as advance:
+    out = folder(Path(out))
+    settings = model.identity | {"spacing": spacing}
+    with unfinished(out / "unfinished", settings) as done, bar("encoding", n * len(ways), progress) as advance:
         for indices in batches:
             x = chosen.batch(indices).to(model.device)  # (B, C, H, W)
             for way, (solver, times) in ways.items():
-                found[way].append(last(encoding(model, x, times, solver)).x.float().cpu())
+                file = done.file(indices, x, str(way))
+                if (parts := done.read(file)) is None:
+                    parts = done.keep(file, {"z": last(encoding(model, x, times, solver)).x.float()})
+                found[way].append(parts["z"])
                 advance(len(indices))
     latents = {way: torch.cat(parts) for way, parts in found.items()}
     latents[NOISE, 0] = normal(seed, range(n), model.shape)
     rows = [{"solver": name, "steps": S, **law(z)} for (name, S), z in latents.items()]
-    out = folder(Path(out))
     record = {"n": n, "dimensions": latents[NOISE, 0][0].numel(), "spacing": spacing, "seed": seed}
     record |= {"model": model.facts.source, "fingerprint": model.fingerprint, "rows": rows}
     write_json(out / "latents.json", record)

@@ -9,6 +9,7 @@ from ddim.diffusion.latents import check_pair_grid, decoding, encoding, latents_
 from ddim.diffusion.model import Model, levels
 from ddim.diffusion.schedule import grid
 from ddim.diffusion.solvers import Exact, Implicit, Solver, find
+from ddim.diffusion.walk import Moment
 from ddim.errors import listed
 from ddim.evaluation.published import data_set
 from ddim.evaluation.records import Record
@@ -16,6 +17,7 @@ from ddim.images.selection import Selection
 from ddim.jobs.bars import bar
 from ddim.jobs.cost import calls_of, foretell
 from ddim.jobs.latent_jobs import batches_of
+from ddim.jobs.unfinished import unfinished
 from ddim.plots import sheets
 from ddim.system.files import folder
 from ddim.system.json import write_json
@@ -50,41 +52,51 @@ def reconstruct(
     grids = {S: grid(levels(model), S, spacing) for S in every}
     for times in grids.values() if isinstance(solver, Exact) else ():
         check_pair_grid(times)
-    chosen = Selection(images, model.shape, skip_broken).outside(out).first(n)
-    n = len(chosen)
-    batches, out = batches_of(model, n, batch_size), folder(Path(out))
+    chosen, out = Selection(images, model.shape, skip_broken).outside(out).first(n), folder(Path(out))
+    n, batches = len(chosen), batches_of(model, len(chosen), batch_size)
     sums = {S: torch.zeros(3, dtype=torch.float64) for S in every}  # squared errors, latents, squared latents
     worst, shown, originals = dict.fromkeys(every, 0.0), {S: [] for S in every}, []
     total = len(batches) * sum(2 * (len(times) - 1) for times in grids.values())
     calls = sum(calls_of(how, times) for times in grids.values() for how in (solver, back))
     foretell(model, len(batches[0]), len(batches) * calls)
-    with bar("reconstructing", total, progress) as advance:
+    settings = model.identity | {"spacing": spacing, "solver": solver.name}
+    with unfinished(out / "unfinished", settings) as done, bar("reconstructing", total, progress) as advance:
         for indices in batches:
             x = chosen.batch(indices).to(model.device)  # (B, C, H, W)
             room = max(0, SHOWN - indices.start)
             originals.append(x[:room].cpu())
             for S, times in grids.items():
-                for moment in encoding(model, x, times, solver):
-                    advance()
-                if isinstance(solver, Implicit):
-                    worst[S] = max(worst[S], moment.state.max().item())
-                z = moment.x.to(x.dtype).cpu().double()
-                latents = latents_of(moment, x)
-                for moment in decoding(model, latents, times, back):
-                    advance()
-                image = moment.x.to(x.dtype)
-                error = ((image.clamp(-1, 1) - x) / 2).cpu().double().square().sum()  # on [0, 1]
-                sums[S] += torch.stack([error, z.sum(), z.square().sum()])
-                shown[S].append(image[:room].cpu())
+                file = done.file(indices, x, f"S = {S}")
+                if (parts := done.read(file)) is None:
+                    for there in encoding(model, x, times, solver):
+                        advance()
+                    for moment in decoding(model, latents_of(there, x), times, back):
+                        advance()
+                    parts = done.keep(file, compared(x, there, moment.x.to(x.dtype), solver))
+                else:
+                    advance(2 * (len(times) - 1))
+                worst[S] = max(worst[S], parts["residual"].item())
+                sums[S] += parts["sums"]
+                shown[S].append(parts["images"][:room])
     rows = [row(S, sums[S] / (n * x[0].numel()), worst[S]) for S in every]
     drawn = [torch.cat(originals), *(torch.cat(shown[S]) for S in every)]
     figure = sheets.save(sheets.rows(drawn, ["original", *(f"S = {S}" for S in every)]), out / "reconstruct.png")
     found = {
         **model.identity,
-        **{"n": n, "spacing": spacing, "solver": solver.name, "paper": paper_of(images, chosen), "rows": rows},
+        **{"n": n, "spacing": spacing, "solver": solver.name, "paper": paper_of(chosen), "rows": rows},
     }
     write_json(out / "reconstruct.json", found)
     return Record(found, figure=str(figure), file=str(out / "reconstruct.json"))
+
+
+def compared(x: torch.Tensor, there: Moment, images: torch.Tensor, solver: Solver) -> dict[str, torch.Tensor]:
+    """Of images x (B, C, H, W), the end of their encoding and the images that come back: as many as may be shown; the
+    sums of squared errors on [0, 1], of latents and of squared latents; the largest residual of implicit steps."""
+    z = there.x.to(x.dtype).cpu().double()
+    error = ((images.clamp(-1, 1) - x) / 2).cpu().double().square().sum()
+    residual = there.state.max() if isinstance(solver, Implicit) else torch.zeros(())
+    sums = torch.stack([error, z.sum(), z.square().sum()])
+    return {"images": images[:SHOWN], "sums": sums, "residual": residual}
 
 
 def row(S: int, means: torch.Tensor, residual: float) -> dict:
@@ -93,7 +105,8 @@ def row(S: int, means: torch.Tensor, residual: float) -> dict:
     return {"steps": S, "mse": mse, "mean": mean, "deviation": max(square - mean**2, 0) ** 0.5, "residual": residual}
 
 
-def paper_of(sources: Sequence[str], chosen: Selection) -> str | None:
+def paper_of(chosen: Selection) -> str | None:
     """The paper's data set, where its table 2 is of these images: CIFAR-10's test images."""
+    sources = chosen.sources
     test = len(sources) == 1 and sources[0].endswith((":test", "test_batch.bin"))
     return data_set(sources[0], chosen.parts[0], "test") if test else None

@@ -64,6 +64,7 @@ def reference(
     the images.  n: samples that will be held against them.  held_out: real images for the floor, "" for two halves of
     the reference. Warns where n is too small for the features. Raises InputError.
     """
+    source, held_out = str(source), str(held_out)  # paths too
     if not source:
         raise InputError("the model does not say what it was trained on: name the training images by --reference")
     chosen = features.find(network or SMALL.get(model.shape, "inception"), model.device)

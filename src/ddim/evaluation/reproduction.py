@@ -66,7 +66,7 @@ def reproduce(
     rows = [(S, eta) for S in dict.fromkeys((few, many)) for eta in (0.0, 1.0, "hat")]
     labels = [f"S = {S}, {report.name_of(eta)}" for S, eta in rows]
     sheets.save(sheets.rows(figure_3(model, rows, spacing, seed, progress), labels), out / "figure3.png")
-    source, errors = held_out or table["reference"]["source"], None
+    source, errors = str(held_out or table["reference"]["source"]), None
     if not source.endswith(".npz"):
         errors = reconstruct(
             model, [source], out / "table2", steps, reconstructed, spacing, batch_size=batch_size, progress=progress

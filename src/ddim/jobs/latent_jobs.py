@@ -5,14 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ddim.diffusion.course import course, is_tuned
 from ddim.diffusion.guidance import Guidance, Label, guided, kept, labels_of, plain
-from ddim.diffusion.latents import check_pair_grid, decoding, encoding, latents_of
+from ddim.diffusion.latents import decoding, encoding, latents_of
 from ddim.diffusion.model import Denoiser, Model
 from ddim.diffusion.sampling import chunks, default_batch_size
 from ddim.diffusion.schedule import Time, grid
 from ddim.diffusion.solvers import Adaptive, Exact, Implicit, Solver, find
+from ddim.diffusion.walk import Moment
 from ddim.errors import InputError
 from ddim.images.pixels import to_uint8
 from ddim.images.selection import Selection
@@ -23,6 +25,7 @@ from ddim.jobs.cost import calls_of, foretell
 from ddim.jobs.image_files import Pngs
 from ddim.jobs.latent_files import LatentFile, writing
 from ddim.jobs.sampling import SHEET, check_named, opened, share_of, sheet_beside
+from ddim.jobs.unfinished import unfinished
 from ddim.plots import sheets
 from ddim.system.processes import Alone
 
@@ -62,6 +65,14 @@ def batches_of(model: Model, n: int, batch_size: int | None = None) -> list[rang
     return list(chunks(n, default_batch_size(model) if batch_size is None else batch_size))
 
 
+def ends(moment: Moment, x: Tensor, solver: Solver) -> dict[str, Tensor]:
+    """What is kept of the end of an encoding of x (B, C, H, W): the latents z, what stands `before` them where they are
+    pairs, and the largest residual of an implicit step."""
+    latents = latents_of(moment, x)
+    parts = zip(("z", "before"), latents if isinstance(latents, tuple) else (latents,), strict=False)
+    return dict(parts) | {"residual": moment.state.max() if isinstance(solver, Implicit) else torch.zeros(())}
+
+
 @torch.no_grad()
 def encode_files(
     model: Model,
@@ -79,6 +90,7 @@ def encode_files(
     n: int | None = None,
 ) -> Encoded:
     """Encode images (files, folders, .parquet files, Hub ids) into the safetensors file `out`; see `ddim.encode`.
+    Called again after it was stopped, it continues.
 
     label, guidance: the class of the images, or one an image, as in `ddim.sample`.  n: take the first n only. Raises
     InputError.
@@ -87,8 +99,6 @@ def encode_files(
     if out.suffix != ".safetensors":
         raise InputError(f"{out}: latents are kept as .safetensors; give the name this ending")
     path, solver = data_course(model, find(solver), steps, spacing, times)
-    if isinstance(solver, Exact):
-        check_pair_grid(path)
     chosen = Selection(images, model.shape, skip_broken).first(n)
     label, batches = plain(model, label, len(chosen), guidance), batches_of(model, len(chosen), batch_size)
     guide = guide_of(model, label, guidance, len(chosen))
@@ -97,29 +107,32 @@ def encode_files(
     about |= {} if label is None else {"label": label, "guidance": kept(guidance)}
     tensors = ("z", "before") if isinstance(solver, Exact) else ("z",)
     beside = out.with_suffix(".evaluations.jsonl")
-    if isinstance(solver, Adaptive):
-        beside.unlink(missing_ok=True)
-    residual, total, squares, count = 0.0, 0.0, 0.0, 0
+    residual, sums = 0.0, torch.zeros(2, dtype=torch.float64)  # of latents, of their squares
     foretell(model, len(batches[0]), len(batches) * calls_of(solver, path[::-1]))
+    settings = {name: value for name, value in about.items() if name != "names"} | model.identity
     with (
+        unfinished(out.with_name(f"{out.name}.unfinished"), settings) as done,
         writing(out, tensors, (len(chosen), *model.shape), about) as append,
         bar("encoding", len(batches) * (len(path) - 1), progress) as advance,
     ):
+        if isinstance(solver, Adaptive) and not done.files():
+            beside.unlink(missing_ok=True)
         for indices in batches:
             x = chosen.batch(indices).to(model.device)  # (B, C, H, W)
-            for moment in encoding(guide(indices), x, path, solver):
-                advance()
-            keep(beside, indices, moment.state)
-            latents = latents_of(moment, x)
-            append(*(latents if isinstance(latents, tuple) else (latents,)))
-            if isinstance(solver, Implicit):
-                residual = max(residual, moment.state.max().item())
-            z = moment.x.to(x.dtype).cpu().double()
-            total, squares, count = total + z.sum().item(), squares + z.square().sum().item(), count + z.numel()
-    mean = total / count
-    return Encoded(
-        out, len(chosen), mean, max(squares / count - mean**2, 0) ** 0.5, residual, summary(beside, len(chosen))
-    )
+            file = done.file(indices, x, "z")
+            if (parts := done.read(file)) is None:
+                for moment in encoding(guide(indices), x, path, solver):
+                    advance()
+                keep(beside, indices, moment.state)
+                parts = done.keep(file, ends(moment, x, solver))
+            else:
+                advance(len(path) - 1)
+            append(*(parts[name] for name in tensors))
+            residual = max(residual, parts["residual"].item())
+            z = parts["z"].double()
+            sums += torch.stack([z.sum(), z.square().sum()])
+    mean, square = (sums / (len(chosen) * x[0].numel())).tolist()
+    return Encoded(out, len(chosen), mean, max(square - mean**2, 0) ** 0.5, residual, summary(beside, len(chosen)))
 
 
 @dataclass(frozen=True)

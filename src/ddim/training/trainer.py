@@ -84,8 +84,7 @@ def train(
     main, runs = accelerator.is_main_process, []
     with watched(lambda: lost(ask, runs)), ExitStack() as stack:
         hold(ask, stack, main)
-        timed = bool(watch.budget) and accelerator.device.type == "cpu"
-        fit_threads = stack.enter_context(fitted(timed, told=main))
+        fit_threads = stack.enter_context(fitted(bool(watch.budget) and accelerator.device.type == "cpu", told=main))
         if watch.budget and not ask.resume:
             ask = planned(ask, source, begun_with, accelerator, watch)
             source = images_of(ask.settings)
