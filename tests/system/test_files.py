@@ -146,3 +146,25 @@ def test_what_a_path_that_is_not_there_was_meant_for(given: str, said: str, tmp_
     monkeypatch.chdir(tmp_path)
     assert meant(Path(given)) == said
     assert meant(tmp_path / given) == said.replace("mean ", f"mean {tmp_path}/")
+
+
+def test_a_ctrl_c_while_torch_writes_is_a_ctrl_c(tmp_path: Path):
+    """torch.save turns what interrupts it into an error of its own, which looks like a bug."""
+    import torch
+
+    class Interrupted:
+        def __init__(self, file):
+            self.file, self.left = file, 3
+
+        def write(self, data) -> int:
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+            return self.file.write(data)
+
+        def flush(self) -> None:
+            self.file.flush()
+
+    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "x.pt") as part, open(part, "wb") as file:
+        torch.save({"a": torch.zeros(100_000), "b": torch.zeros(100_000)}, Interrupted(file))
+    assert not list(tmp_path.iterdir())

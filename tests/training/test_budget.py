@@ -4,7 +4,7 @@ import pytest
 
 from ddim.training.budget import DataFacts, Rung, Speed, choice, fits, ladder, largest, plan, plan_fixed, rate
 from ddim.training.new_model import unet_config
-from ddim.training.presets import PRESETS
+from ddim.training.presets import FINE_TUNING, PRESETS
 from ddim.training.settings import Settings
 
 LAPTOP = {32: 290.0, 64: 105.0, 96: 50.0, 128: 17.0}  # images a second by width, on a grid of 32 positions a side
@@ -127,6 +127,18 @@ def test_what_was_said_stays_and_batches_are_shared_out():
     assert plan(rung, speed, CIFAR, 1000.0, Settings(), shares=3).optimiser.batch_size == 18
     grey = plan(rung, speed, DataFacts(1000, 28, grey=True), 1000.0, Settings())
     assert (grey.data.channels, grey.data.flip) == (1, False)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "batch", "lr"), [(4, 8, 7e-4), (40, 8, 3.7e-4), (1000, 32, 1.5e-4), (10**6, 64, 1e-4)]
+)
+def test_a_training_that_begins_with_a_model_has_enough_steps(seconds: float, batch: int, lr: float):
+    """And steps that are large enough where they are few, at most half as large as those of a new network."""
+    asked = FINE_TUNING.changed(init="emoji", ch=32)
+    s = plan_fixed(Speed(290.0, 1_110_000), CIFAR, seconds, asked, tuned=False, begun=True)
+    assert (s.optimiser.batch_size, s.optimiser.lr) == (batch, lr)
+    s = plan_fixed(Speed(290.0, 1_110_000), CIFAR, seconds, asked, frozenset({"batch_size"}), tuned=False, begun=True)
+    assert s.optimiser.batch_size == 64
 
 
 def test_a_preset_keeps_its_network_its_batch_and_its_rate():

@@ -126,7 +126,7 @@ def test_verdicts():
     jumped = of((0.5, 0.5), (0.19, 0.19), (0.83, 0.84))
     assert "has jumped from 0.19 at step 200 to 0.83: the learning rate is too large" in jumped
     few = verdict([Measurement(100 * k, 0.1 + k / 100, 0.1 - k / 100, 2) for k in range(1, 5)])
-    assert few.startswith("only 2 images are held out: too few")
+    assert few.startswith("only 2 held-out images were measured: too few")
 
 
 def test_what_to_keep_the_best_by_is_asked_for_before_the_run(tmp_path: Path, ddim_cli):

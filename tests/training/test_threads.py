@@ -43,7 +43,7 @@ def test_it_follows_the_machine_and_is_put_back(four, monkeypatch, capsys):
     seconds = {1: 0.03, 2: 0.9, 4: 0.9}
     with threads.fitted(True, clock_of(seconds, monkeypatch)) as fit:
         assert torch.get_num_threads() == 1
-        assert "1 of 4 threads are faster at present" in capsys.readouterr().out
+        assert "1 thread is faster than 4 at present" in capsys.readouterr().out
         seconds |= {2: 0.02, 4: 0.01}
         fit()
         assert torch.get_num_threads() == 4

@@ -15,6 +15,7 @@ from support.command_line import environment, refused
 from support.training import TIMED, losses
 
 import ddim
+from ddim.errors import InputError
 from ddim.training import planning
 from ddim.training.budget import DataFacts, Speed
 from ddim.training.loop import rate
@@ -72,10 +73,10 @@ def test_more_time_at_a_resume_states_the_new_course(tmp_path, alone, capsys):
     used = state_of(made.out)["seconds"]
     assert ddim.train(out=made.out, resume=True, clock=clock, device="cpu").step == made.step
     said = capsys.readouterr().err
-    assert "are used of 50s, so nothing is left to do: give a longer time in all, such as --time 2m" in said
+    assert "of 50 s are used, so nothing is left to do: give a longer time in all, such as --time 2m" in said
     again = ddim.train(out=made.out, resume=True, time="150s", clock=clock, device="cpu")
     said = capsys.readouterr().out
-    assert "are used of 150s: the learning rate goes on from" in said
+    assert "of 2 min 30 s are used: the learning rate goes on from" in said
     lr = stored(made.out)[1].optimiser.lr
     first = next(line for line in lines_of(made.out) if line["step"] == made.step + 1)
     share = used / (150 - state_of(made.out)["reserve"])
@@ -133,14 +134,33 @@ def test_a_preset_that_the_time_does_not_fit_is_warned_of(tmp_path, alone, capsy
     assert stored(tmp_path / "run")[1].network.ch == 32
 
 
-def test_a_time_too_short_for_one_step_is_warned_of(capsys):
-    """Batches of 128 at 4 images a second take 32 seconds; 60 of them, half an hour."""
-    settings = Settings().changed(time="20s", batch_size=128)
-    planning.tell(settings, Speed(4.0, 10), DataFacts(100, 32), 20.0, False)
-    warned = capsys.readouterr().err
-    assert "20s is too short for a single step of 128 images on this machine: give it --time 33m or more" in warned
-    planning.tell(settings, Speed(8.0, 10), DataFacts(100, 32), 20.0, False)
-    assert not capsys.readouterr().err
+def test_a_time_too_short_for_one_step_is_refused(tmp_path, alone):
+    """A batch of 512 takes 51 steps of the clock, two seconds each, as the two images of the first trial do."""
+    with pytest.raises(InputError, match=r"20s is too short: one step of 512 images of 8×8 takes about .*--batch-size"):
+        ddim.train("digits", tmp_path / "run", time="20s", clock=Ticking(4.0), device="cpu", batch_size=512)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_broken_image_is_found_before_the_machine_is_measured(tmp_path, alone, capsys):
+    for k in range(30):
+        Image.new("RGB", (16, 16), (k, 0, 0)).save(tmp_path / f"{k:02d}.png")
+    (tmp_path / "17.png").write_bytes((tmp_path / "17.png").read_bytes()[:-30])
+    with pytest.raises(InputError, match=r"17\.png: not a readable image .* pass --skip-broken"):
+        ddim.train(tmp_path, tmp_path.parent / "run", time="30s", clock=Ticking(0.2), device="cpu")
+    assert "measuring" not in capsys.readouterr().out
+
+
+def test_images_too_few_to_learn_from_are_warned_of(capsys):
+    for n, warned in ((3, True), (100, False)):
+        planning.tell(Settings(), Speed(100.0, 10), DataFacts(n, 32), 20.0, False)
+        assert ("3 images will be learned by heart" in capsys.readouterr().err) is warned
+
+
+def test_what_a_training_that_begins_with_a_model_changes_is_said(capsys):
+    settings = Settings().changed(init="emoji", batch_size=8)
+    for images, said in ((300.0, "so few steps hardly change the model"), (900.0, "samples move from the model's")):
+        planning.tell(settings, Speed(images, 10), DataFacts(100, 32), 1.0, True)
+        assert said in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -82,10 +82,16 @@ def appending(path: Path) -> Iterator[TextIO]:
 
 
 def refused(path: Path, error: BaseException) -> BaseException:
-    """An InputError for what the disk refused; any other error as it was."""
+    """An InputError for what the disk refused; the Ctrl-C that cut writing short, which torch.save turns into an error
+    of its own; any other error as it was."""
     if isinstance(error, InputError):
         return error
     cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, KeyboardInterrupt):
+            return cause
+        cause = cause.__context__
+    cause = error
     while cause and not _number(cause):  # torch.save raises its own error while handling the system's
         cause = cause.__context__
     number = cause and _number(cause)

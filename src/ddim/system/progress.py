@@ -104,6 +104,8 @@ def progress(
 
         try:
             yield advance
+            if bars.tasks[task].finished:
+                bars.update(task, left="")
         except BaseException:
             bars.live.transient = True  # the error's own line is what should be left on the screen
             raise

@@ -15,6 +15,7 @@ STEPS = {8: 0, 16: 2000, 32: 8000, 64: 8000, 128: 40_000}  # that a training has
 BATCHES = tuple(STEPS)
 RATE = 2e-3  # the learning rate of a width of 32
 LEAST_A_PARAMETER = 1 / 100  # images that a network has to see at least
+FINE_STEPS = 20_000  # of a training that begins with a model, at the learning rate of its settings
 WIDER_A_PARAMETER = 1 / 20  # and one at 32×32, for a width beyond 32 to be worth its time
 
 
@@ -172,11 +173,20 @@ def plan_fixed(
     said: frozenset[str] = frozenset(),
     shares: int = 1,
     tuned: bool = True,
+    begun: bool = False,
 ) -> Settings:
-    """The same for a network that is given. tuned: by a preset or a model, so that the batch, the learning rate and the
-    dropout of the settings stay too."""
+    """The same for a network that is given. tuned: by a preset, so that the batch, the learning rate and the dropout of
+    the settings stay too.  begun: with a model, so that the batch is the largest, and the learning rate the least."""
     o, n = settings.optimiser, settings.network
     batch = o.batch_size if tuned or "batch_size" in said else None
     found = course(speed, data, seconds, n.ch, batch, shares)
-    found |= {"ema": min(o.ema, found["ema"])} | ({"lr": o.lr, "dropout": n.dropout} if tuned else {})
+    if begun and batch is None and found["batch_size"] > o.batch_size:
+        found = course(speed, data, seconds, n.ch, o.batch_size, shares)
+    found["ema"] = min(o.ema, found["ema"])
+    if tuned:
+        found |= {"lr": o.lr, "dropout": n.dropout}
+    elif begun:  # few steps have to be larger ones
+        steps = max(1, speed.images * seconds / found["batch_size"])
+        lr = min(found["lr"] / 2, o.lr * math.sqrt(FINE_STEPS / steps))
+        found |= {"lr": max(o.lr, float(f"{lr:.1e}")), "dropout": n.dropout}
     return settings.changed(**{name: value for name, value in found.items() if name not in said})

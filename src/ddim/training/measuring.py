@@ -87,15 +87,17 @@ def measured(run: Run, what: str = "held_out") -> list[dict]:
 
 def report(run: Run) -> list[str]:
     """What a run has reached, and whether more time would have helped, in lines."""
-    found = measured(run)
+    found, steps = measured(run), run.state.step
+    seen = [f"{steps * run.settings.optimiser.batch_size:,} images seen in {steps:,} steps"] if steps else []
     if not found:
-        return []
+        return seen
     last, T = found[-1], run.model.T
     levels = " ".join(f"{value:.2g}" for value in last["held_out_by_level"])
     ends = T // (2 * LEVELS), T - T // (2 * LEVELS)
     lines = [
+        *seen,
         f"held-out loss {last['held_out']:.4f}, of training images {last['seen']:.4f} (by {last['n']} images of each "
-        f"kind); held-out from t = {ends[0]} to {ends[1]}: {levels}"
+        f"kind); held-out, from the least noise (t = {ends[0]}) to the most ({ends[1]}): {levels}",
     ]
     if run.finished and (samples := measured(run, "samples")):
         lines += in_words(Quality(**samples[-1]["samples"]))

@@ -1,5 +1,6 @@
 """A training in a given time, planned: the images are looked at, the machine is measured, and the choice is said."""
 
+import time
 from contextlib import suppress
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from ddim.diffusion.course import FEW_IMAGES
 from ddim.diffusion.model import Model
 from ddim.errors import InputError
 from ddim.images.image_set import ImageSet, quiet
-from ddim.system.messages import say, warn
+from ddim.system.messages import counted, say, warn
 from ddim.training import budget
 from ddim.training.budget import DataFacts, Rung, Speed
 from ddim.training.held_out import how_many
@@ -19,6 +20,8 @@ from ddim.training.speed import measured, sum_of
 from ddim.training.watch import Watch, in_words
 
 LOOKED_AT = 200  # images whose sizes are read
+LOOK = 1.0  # seconds for which images are decoded, to find broken ones before anything is measured
+FEW, FEW_STEPS = 10, 50  # images to learn from; steps of a training that begins with a model
 SHARE = 0.05  # of the time, that its end is thought to take at most
 EVALUATIONS = 16 * 50  # of the network, for a sheet; each costs two fifths of a step's share
 NETWORK = {"ch", "mult", "attention", "layers", "patch", "groups", "init"}
@@ -37,8 +40,9 @@ def planned(ask: Request, source: ImageSet, begun_with: Model | None, accelerato
         with torch.random.fork_rng(devices=[]):
             speed = measured(settings, accelerator, watch.clock, each, begun_with)
         seconds, shares = agreed_on(left(watch), accelerator), accelerator.num_processes
-        tuned = ask.preset is not None or begun_with is not None
-        chosen = budget.plan_fixed(speed, data, seconds, settings, ask.said, shares, tuned)
+        chosen = budget.plan_fixed(
+            speed, data, seconds, settings, ask.said, shares, ask.preset is not None, begun_with is not None
+        )
     else:
         rung, speed = climb(ask, data, accelerator, watch, each)
         seconds = agreed_on(left(watch), accelerator)
@@ -49,11 +53,23 @@ def planned(ask: Request, source: ImageSet, begun_with: Model | None, accelerato
                 speed = measured(chosen, accelerator, watch.clock, each)
             seconds = agreed_on(left(watch), accelerator)
             chosen = budget.plan(rung, speed, data, seconds, *how)
+    check_step(chosen, speed, seconds)
     # Until a sheet has been drawn and a state saved once, which measures both.
     watch.reserve = min(1 + EVALUATIONS / (2.5 * max(speed.images, 1e-9)), SHARE * watch.budget)
     if main:
         tell(chosen, speed, data, left(watch), fixed(ask))
     return replace(ask, settings=chosen)
+
+
+def check_step(s: Settings, speed: Speed, seconds: float) -> None:
+    """Raise InputError where a time is too short for one step."""
+    batch = s.optimiser.batch_size
+    if speed.images * seconds < batch:
+        each, size = batch / max(speed.images, 1e-9), s.data.size
+        raise InputError(
+            f"{s.optimiser.time} is too short: one step of {counted(batch, 'image')} of {size}×{size} takes about "
+            f"{in_words(each)} on this machine; give a smaller --batch-size or --size, or --time {short(60 * each)}"
+        )
 
 
 def left(watch: Watch) -> float:
@@ -69,7 +85,10 @@ def fixed(ask: Request) -> bool:
 def look(source: ImageSet) -> DataFacts:
     """What the images of a set are like, by their headers; of many, of some spread over the set."""
     sides, grey = [], True
+    start = time.monotonic()
     for i in torch.linspace(0, len(source) - 1, min(LOOKED_AT, len(source))).long().tolist():
+        if not source.skip_broken and time.monotonic() - start < LOOK:
+            source.decode(i)
         with suppress(Exception), quiet, source.open(i) as image:  # a broken one is refused when it is decoded
             box = source.crop
             sides.append(min(box[2] - box[0], box[3] - box[1]) if box else min(image.size))
@@ -122,18 +141,15 @@ def tell(s: Settings, speed: Speed, data: DataFacts, seconds: float, fixed: bool
         f"{in_words(seconds)}, {times_of(images / seen)}: {expectation(images, speed, s)}",
     )
     if images < FEW_IMAGES and n.predict == "eps" and not n.init and o.loss == "simple":
-        say("in so short a time --predict v gives better images: it leaves the paper's objective, so it is not chosen")
+        say("in so short a time --predict v gives better images; it is not the paper's way, so it is yours to choose")
     if fixed and not n.init and images < speed.parameters * budget.LEAST_A_PARAMETER:
         needs = speed.parameters * budget.LEAST_A_PARAMETER / max(speed.images, 1e-9)
         warn(
             f"this network of {speed.parameters / 1e6:.1f} M parameters is too large for {o.time} on this machine: "
             f"name no preset, and one that fits is chosen; or give it --time {short(needs)} or more"
         )
-    elif images < o.batch_size:
-        warn(
-            f"{o.time} is too short for a single step of {o.batch_size} images on this machine: give it --time "
-            f"{short(60 * o.batch_size / max(speed.images, 1e-9))} or more"
-        )
+    if seen < FEW:
+        warn(f"{counted(seen, 'image')} will be learned by heart, and little else: give it hundreds for new ones")
 
 
 def rounded(images: float) -> str:
@@ -155,7 +171,8 @@ def short(seconds: float) -> str:
 def expectation(images: float, speed: Speed, s: Settings) -> str:
     """What samples will look like, by how much is seen: from runs on CIFAR-10."""
     if s.network.init:
-        return "samples move from the model's towards these images"
+        few = images < FEW_STEPS * s.optimiser.batch_size
+        return "so few steps hardly change the model" if few else "samples move from the model's towards these images"
     seen, grey = images / (s.data.size / 32), s.data.channels == 1
     if seen < 15_000:
         return f"expect blotches{'' if grey else ' in the right colours'}, and little more"

@@ -85,8 +85,8 @@ class Run:
         self.record = {name: before[name] for name in ("content", "classes", "changes") if name in before}
         if self.record.setdefault("content", content) != content:
             raise InputError(
-                f"{self.settings.data.data}: its images are not those that the run in {self.out} was begun with; give "
-                "those back, name them by --data, or begin another run by --out"
+                f"{self.settings.data.data}: its images are not those that the run in {self.out} was begun with; put "
+                "those back, or name where they are by --data, or begin another run by --out"
             )
         if self.saved.exists():
             self.state.restore(self.saved)

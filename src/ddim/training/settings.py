@@ -49,7 +49,8 @@ class Data(Group):
     """The images."""
 
     data: str = setting("", resume=True)
-    """Images: `digits` (embedded), a folder, a .parquet file, or a Hub id."""
+    """Images: `digits` (embedded), a folder, a file such as .zip, .tar, .parquet or .npy, or a Hub id: all that
+    `ddim data --help` names."""
     size: int = count(32, high=4096)
     """Height and width in pixels; images are cropped to their centre square and resized to it."""
     channels: int = count(3)

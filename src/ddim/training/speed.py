@@ -16,7 +16,7 @@ from ddim.training.settings import Settings
 from ddim.training.variational import hybrid_loss
 from ddim.training.watch import Clock
 
-TRIAL = 8  # images of the first, short steps
+FIRST, TRIAL = 2, 8  # images of the first step, which may take long, and of the second
 MOST = 100  # steps
 
 
@@ -32,8 +32,10 @@ def measured(settings: Settings, accelerator, clock: Clock, seconds: float, mode
     parameters = sum(p.numel() for p in network.parameters())
     batch = max(1, settings.optimiser.batch_size // (shares * settings.optimiser.accumulate))
     try:
-        n = min(TRIAL, batch)
-        for _ in range(2):
+        n = min(FIRST, batch)
+        each = step(settings, state, model.abar, n, accelerator, clock) / n
+        if TRIAL * each < 2 * seconds:
+            n = min(TRIAL, batch)
             each = step(settings, state, model.abar, n, accelerator, clock) / n
         n = int(max(n, min(batch, seconds / 2 / max(each, 1e-9))))
         taken: list[float] = []

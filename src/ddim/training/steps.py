@@ -61,13 +61,17 @@ def continue_by(watch: Watch, run: Run, changes: dict[str, Any], main: bool) -> 
     watch.restart(state.seconds, state.reserve)
     if watch.over() and main:
         used, more = in_words(state.seconds), longer(watch.budget)
-        warn(f"{used} are used of {o.time}, so nothing is left to do: give a longer time in all, such as --time {more}")
+        warn(
+            f"{used} of {in_words(watch.budget)} are used, so nothing is left to do: give a longer time in all, such "
+            f"as --time {more}"
+        )
     if watch.budget and "time" in changes:
         before, state.course = rate(o, state.step + 1, state.course), watch.course()
         now = rate(o, state.step + 1, state.course)
         if main and not watch.over():
-            used = in_words(state.seconds)
-            say(f"{used} are used of {o.time}: the learning rate goes on from {now:.2g}, not {before:.2g}, to 0")
+            used, before, now = in_words(state.seconds), f"{before:.2g}", f"{now:.2g}"
+            course = now if now == before else f"{now}, not {before},"
+            say(f"{used} of {in_words(watch.budget)} are used: the learning rate goes on from {course} to 0")
 
 
 def longer(seconds: float) -> str:

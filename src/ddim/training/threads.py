@@ -33,7 +33,8 @@ def fitted(
             before, now = torch.get_num_threads(), fastest(most, clock)
             torch.set_num_threads(now)
             if told and now < before:
-                say(f"other programs use the CPU too: {now} of {most} threads are faster at present")
+                fewer = "1 thread is" if now == 1 else f"{now} threads are"
+                say(f"other programs use the CPU too: {fewer} faster than {most} at present")
 
     try:
         fit()

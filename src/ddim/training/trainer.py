@@ -1,8 +1,8 @@
 """`train`: a run from settings, drawn and saved as it goes, stopped and resumed at any moment."""
 
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ def train(
     writable(ask.out)
     accelerator = accelerate(ask.settings, device, ask.out)
     main, runs = accelerator.is_main_process, []
-    with watched(lambda: lost(ask, runs)), ExitStack() as stack:
+    with ended_early(ask, runs), ExitStack() as stack:
         hold(ask, stack, main)
         fit_threads = stack.enter_context(fitted(bool(watch.budget) and accelerator.device.type == "cpu", told=main))
         if watch.budget and not ask.resume:
@@ -169,7 +169,8 @@ def decoded(run: Run, source: ImageSet, known: Labels | None, accelerator) -> tu
         if source.ignored:
             warn(f"{run.settings.data.data}: not read: {source.passed_over()}")
         classes = f" of {len(known.classes)} classes" if known else ""
-        say(f"{len(images):,} images{classes}, {parameters / 1e6:.2f} M parameters, {how}: {run.out}")
+        n = f"{len(images):,} image{'s' if len(images) > 1 else ''}"
+        say(f"{n}{classes}, {parameters / 1e6:.2f} M parameters, {how}: {run.out}")
     return images, labels
 
 
@@ -184,8 +185,20 @@ def begin(run: Run, ask: Request, content: str, accelerator, watch: Watch, stack
         run.begin(content)
 
 
+@contextmanager
+def ended_early(ask: Request, runs: list[Run]) -> Iterator[None]:
+    """Says how to continue where a process was lost, and after a Ctrl-C that does not wait for the end of a step."""
+    with watched(lambda: lost(ask, runs)):
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(lost(ask, runs)) from None
+
+
 def lost(ask: Request, runs: list[Run]) -> str:
     """How to continue where a process was lost. runs: the run, once it has begun."""
-    if not runs or not (ask.out / "train.json").exists():
+    if not (ask.out / "train.json").exists():
         return " before the first step; start anew"
+    if not runs:
+        return f"; continue with: {resuming(ask.preset, ask.out)}"
     return f" at step {runs[0].state.step}; continue from step {runs[0].kept()} with: {resuming(ask.preset, ask.out)}"

@@ -32,8 +32,8 @@ def verdict(found: Sequence[Measurement]) -> str:
             )
         return f"a loss of {last.held_out:.2f} means that almost nothing was learned: give it more time"
     if last.n < FEWEST:
-        images = f"{last.n} images are" if last.n > 1 else "one image is"
-        return f"only {images} held out: too few to tell whether these are learned or memorised; look at the sheets"
+        images = f"{last.n} held-out images were" if last.n > 1 else "one held-out image was"
+        return f"only {images} measured: too few to tell what is learned and what is memorised; look at the sheets"
     if len(found) < 3:
         return ""
     if last.held_out > (1 + RISE) * best.held_out and last.seen < best.seen:

@@ -28,7 +28,15 @@ USAGE = f"""usage: ddim train --data IMAGES --time 2h [--resume] [any setting]
 Train a model on your images. Without a preset, the network and all else are chosen for the time. --init begins with
 a trained model. PRESET is one of
 {PRESETS_SHOWN}
-ddim train PRESET --help lists the settings.
+
+The settings that most need:
+  --data IMAGES     a folder, a .zip, .tar, .parquet or .npy file, a Hub id, …: ddim data --help names all
+  --time 2h         end then, with all that belongs to the run; what you leave open is chosen for it
+  --labels          teach the network the class of each image, such as its folder's name
+  --skip-broken     leave images out that cannot be read
+  --out RUN         where to; by default runs/PRESET, or runs/ and the name of the data
+  --resume          go on from the last saved state, in the same time; with --time 3h, to three hours in all
+ddim train digits --help lists all of them, with the values of the preset digits.
 
 examples:
   {EXAMPLES[0]}
