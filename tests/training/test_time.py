@@ -158,7 +158,7 @@ def test_images_too_few_to_learn_from_are_warned_of(capsys):
 
 def test_what_a_training_that_begins_with_a_model_changes_is_said(capsys):
     settings = Settings().changed(init="emoji", batch_size=8)
-    for images, said in ((300.0, "so few steps hardly change the model"), (900.0, "samples move from the model's")):
+    for images, said in ((300.0, "so few steps teach the model little"), (900.0, "samples move from the model's")):
         planning.tell(settings, Speed(images, 10), DataFacts(100, 32), 1.0, True)
         assert said in capsys.readouterr().out
 

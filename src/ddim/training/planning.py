@@ -172,7 +172,7 @@ def expectation(images: float, speed: Speed, s: Settings) -> str:
     """What samples will look like, by how much is seen: from runs on CIFAR-10."""
     if s.network.init:
         few = images < FEW_STEPS * s.optimiser.batch_size
-        return "so few steps hardly change the model" if few else "samples move from the model's towards these images"
+        return "so few steps teach the model little" if few else "samples move from the model's towards these images"
     seen, grey = images / (s.data.size / 32), s.data.channels == 1
     if seen < 15_000:
         return f"expect blotches{'' if grey else ' in the right colours'}, and little more"
