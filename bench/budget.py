@@ -39,8 +39,10 @@ NETWORKS = {
 }
 
 
-def folder(name: str) -> str:
-    return name.replace(" ", "-").replace(",", "").replace("×", "x")
+def run_of(o: argparse.Namespace, name: str, minutes: float) -> Path:
+    """The run folder of a network."""
+    short = name.replace(" ", "-").replace(",", "").replace("×", "x")
+    return o.out / f"{minutes:g}m-{short}{'-v' if o.predict == 'v' else ''}{o.seed or ''}"
 
 
 def fill(o: argparse.Namespace) -> dict:
@@ -48,11 +50,11 @@ def fill(o: argparse.Namespace) -> dict:
     o.out.mkdir(parents=True, exist_ok=True)
     found = {}
     for name in o.only or NETWORKS:
-        run = o.out / f"{o.minutes:g}m-{folder(name)}{o.seed or ''}"
+        run = run_of(o, name, o.minutes)
         path = o.out / f"{run.name}.json"
         if not path.exists():
             if o.after and not run.exists():
-                shutil.copytree(o.out / f"{o.after:g}m-{folder(name)}{o.seed or ''}", run)
+                shutil.copytree(run_of(o, name, o.after), run)
             begun = (run / "train.json").exists()
             how = {} if begun else NETWORKS[name] | {"seed": o.seed, "predict": o.predict}
             images = None if begun else o.data
