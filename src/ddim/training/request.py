@@ -57,7 +57,7 @@ def request(
         now, before = with_places((settings or before).changed(**changes)), with_places(before)
         now.check()
         return Request(begun, now, out, True, frozenset(changes), before.check_resume(now))
-    if begun(out):
+    if is_begun(out):
         raise InputError(f"{out}: already holds a run; pass --resume to continue it, or another --out")
     base = base_of(preset, settings, changes)
     now = with_places((settings or base).changed(**changes))
@@ -75,7 +75,7 @@ def note_unbegun(ask: Request) -> None:
     write_json(ask.out / "train.json", record)
 
 
-def begun(out: Path) -> bool:
+def is_begun(out: Path) -> bool:
     """Whether a run in the folder was begun: more than what `note_unbegun` wrote."""
     record = out / "train.json"
     return record.exists() and UNBEGUN not in read_json(record)
@@ -85,7 +85,7 @@ def leave_unbegun(ask: Request, made: Sequence[Path], kind: type[BaseException] 
     """On the way out by an error before the run was begun: take back what `note_unbegun` wrote of what cannot be done,
     and the folders that were `made` for it; of what was stopped, say how it is continued."""
     record = ask.out / "train.json"
-    if kind is None or not record.exists() or begun(ask.out):
+    if kind is None or not record.exists() or is_begun(ask.out):
         return
     if issubclass(kind, InputError):
         record.unlink()

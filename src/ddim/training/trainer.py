@@ -26,7 +26,7 @@ from ddim.training.held_out import divided
 from ddim.training.measuring import report
 from ddim.training.new_model import build
 from ddim.training.planning import planned
-from ddim.training.request import Request, begun, leave_unbegun, note_unbegun, request, resuming
+from ddim.training.request import Request, is_begun, leave_unbegun, note_unbegun, request, resuming
 from ddim.training.run import Run, content_of
 from ddim.training.settings import Settings
 from ddim.training.steps import continue_by, steps
@@ -192,7 +192,7 @@ def ended_early(ask: Request, runs: list[Run]) -> Iterator[None]:
         try:
             yield
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(lost(ask, runs) if begun(ask.out) else "") from None
+            raise KeyboardInterrupt(lost(ask, runs) if is_begun(ask.out) else "") from None
 
 
 def lost(ask: Request, runs: list[Run]) -> str:
