@@ -81,8 +81,10 @@ def unfinished(path: Path, settings: dict[str, Any]) -> Iterator[Unfinished]:
         try:
             with continuing(path):
                 yield kept
-        except BaseException:
+        except BaseException as error:
             if not kept.files():
                 kept.clear()
+                if isinstance(error, KeyboardInterrupt):
+                    raise KeyboardInterrupt from None  # there is nothing to continue
             raise
         kept.clear()
