@@ -128,6 +128,6 @@ def test_a_job_that_kept_nothing_leaves_nothing(tmp_path):
     with pytest.raises(ValueError, match="early"), unfinished(tmp_path / "u", {"a": 1}):
         raise ValueError("early")
     assert not (tmp_path / "u").exists()
-    with pytest.raises(KeyboardInterrupt, match="^$"), unfinished(tmp_path / "u", {"a": 1}):
+    with pytest.raises(KeyboardInterrupt, match=r"^$"), unfinished(tmp_path / "u", {"a": 1}):
         raise KeyboardInterrupt
     assert not (tmp_path / "u").exists()
