@@ -150,11 +150,11 @@ def test_the_papers_table_2_stands_beside_its_test_images_alone(tmp_path):
     source = binary(tmp_path / "binary", 10_000, "test_batch.bin")
     for k in range(1, 6):
         binary(tmp_path / "binary", 10_000, f"data_batch_{k}.bin")
-    assert paper_of([f"{source}:test"], Selection([f"{source}:test"], (3, 32, 32))) == "CIFAR-10"
-    assert paper_of([f"{source}/test_batch.bin"], Selection([f"{source}/test_batch.bin"], (3, 32, 32))) == "CIFAR-10"
-    assert paper_of([source], Selection([source], (3, 32, 32))) is None
-    assert paper_of([f"{source}:test"], Selection([f"{source}:test"], (3, 16, 16))) is None
-    assert paper_of(["digits"], Selection(["digits"], (3, 32, 32))) is None
+    assert paper_of(Selection([f"{source}:test"], (3, 32, 32))) == "CIFAR-10"
+    assert paper_of(Selection([f"{source}/test_batch.bin"], (3, 32, 32))) == "CIFAR-10"
+    assert paper_of(Selection([source], (3, 32, 32))) is None
+    assert paper_of(Selection([f"{source}:test"], (3, 16, 16))) is None
+    assert paper_of(Selection(["digits"], (3, 32, 32))) is None
 
 
 def written(n: int, known: int, fids: tuple[float, ...], paper: str | None = None) -> dict:
