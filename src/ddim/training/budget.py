@@ -1,6 +1,6 @@
 """What to train in a given time: a pure function of the machine's speeds, the images and the time.
 
-The rules come from measurements on CPU cores with CIFAR-10 (docs/training.md has them); beyond some minutes of two
+The rules come from measurements on CPU cores with CIFAR-10 (docs/training.md has them); beyond an hour of two
 cores they are extrapolated. Nothing here imports torch, measures, or asks a clock.
 """
 
@@ -16,7 +16,8 @@ BATCHES = tuple(STEPS)
 RATE = 2e-3  # the learning rate of a width of 32
 LEAST_A_PARAMETER = 1 / 100  # images that a network has to see at least
 FINE_STEPS = 20_000  # of a training that begins with a model, at the learning rate of its settings
-WIDER_A_PARAMETER = 1 / 20  # and one at 32×32, for a width beyond 32 to be worth its time
+LARGER_A_PARAMETER = 1 / 20  # and one of 32×32 that is to take larger images, which want more
+WIDER_A_PARAMETER = 1 / 10  # and one at 32×32, for a width beyond 32 to be worth its time
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,8 @@ def grid(size: int) -> int:
 
 def wanted(rung: Rung, parameters: int) -> float:
     """The images that a network has to see, for it to do better than the one before it on the ladder."""
-    least = rung.ch <= 32 and rung.size <= 32
-    return parameters * (LEAST_A_PARAMETER if least else WIDER_A_PARAMETER) * max(1, rung.size / 32) ** 3
+    least = LEAST_A_PARAMETER if rung.size <= 32 else LARGER_A_PARAMETER
+    return parameters * (least if rung.ch <= 32 else WIDER_A_PARAMETER) * max(1, rung.size / 32) ** 3
 
 
 def fits(rung: Rung, speed: Speed, seconds: float) -> bool:
