@@ -14,10 +14,11 @@ SIZES = (8, 16, 32, 64, 128, 256)
 STEPS = {8: 0, 16: 2000, 32: 8000, 64: 8000, 128: 40_000}  # that a training has at least, for a batch to be so large
 BATCHES = tuple(STEPS)
 RATE = 2e-3  # the learning rate of a width of 32
-LEAST_A_PARAMETER = 1 / 100  # images that a network has to see at least
 FINE_STEPS = 20_000  # of a training that begins with a model, at the learning rate of its settings
-LARGER_A_PARAMETER = 1 / 20  # and one of 32×32 that is to take larger images, which want more
-WIDER_A_PARAMETER = 1 / 10  # and one at 32×32, for a width beyond 32 to be worth its time
+# Images that a network has to see for each of its parameters, to be worth its time; at 64×64 eight times as many.
+LEAST_A_PARAMETER = 1 / 100  # a width of 32, up to 32×32
+LARGER_A_PARAMETER = 1 / 20  # a width of 32, of larger images
+WIDER_A_PARAMETER = 1 / 10  # a larger width
 
 
 @dataclass(frozen=True)
