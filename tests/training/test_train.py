@@ -430,3 +430,21 @@ def test_a_change_that_keeps_size_and_time_is_decoded_anew(tmp_path: Path, monke
     os.utime(picture, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert picture.stat().st_size == times.st_size
     assert data.load(data.find(str(picture.parent), 8, 1)).max() == 20
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_step_on_a_gpu_never_waits_for_it(labelled: bool):
+    settings = TINY.changed(flip=True, labels=labelled)
+    model = build(settings, ("a", "b") if labelled else None).to("cuda")
+    state, images = train.State.new(settings.optimiser, model.network), torch.zeros(64, 1, 8, 8, dtype=torch.uint8)
+    labels = torch.arange(64) % 2 if labelled else None
+    steps = train.fit(settings, state, model.abar, images, Accelerator(mixed_precision="bf16"), labels)
+    for _ in range(3):
+        next(steps)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        loss = next(steps)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert loss.isfinite()

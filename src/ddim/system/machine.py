@@ -104,6 +104,11 @@ def free_memory(device) -> int:
         return 4 * 2**30
 
 
+def sent(tensor, device):
+    """A tensor on another device: to a GPU by memory that it reads itself, without waiting for what it is doing."""
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory has run out; torch's allocator on a CPU has no type of its own for it."""
     kind, text = type(error).__name__, str(error)

@@ -15,6 +15,7 @@ from ddim.images.batches import numbered, order
 from ddim.images.image_set import ImageSet
 from ddim.images.pixels import to_float
 from ddim.system.files import folder, replacing
+from ddim.system.machine import sent
 from ddim.training import resampling
 from ddim.training.loss import OBJECTIVES, dropped, randomness
 from ddim.training.settings import Optimiser, Settings
@@ -111,34 +112,35 @@ def fit(
     Each process works on its share of the global batch, and the loss is that of the share; what is drawn does not
     depend on how many processes there are, except by dropout.
     """
-    d, o, network = settings.data, settings.optimiser, state.network
+    d, o, network, device = settings.data, settings.optimiser, state.network, accelerator.device
     wrapped, optimizer = accelerator.prepare(torch.compile(network) if o.compile else network, state.optimizer)
     share = slice(accelerator.process_index, None, accelerator.num_processes)
     if o.loss == "vlb" and state.history is None:
         state.history = resampling.empty(settings.noise.T)
     simple = OBJECTIVES[settings.network.predict]
     measure = {"simple": simple, "hybrid": hybrid_loss}.get(o.loss) or ResampledVLB(state.history)
+    abar = abar.float().to(device) if measure is simple else abar  # once: a step must not wait for it
     index = order(len(images), o.batch_size, o.seed, state.step)
     stream = numbered(images, (batch[share] for batch in index), d.workers)
     network.train()
     while state.step < o.steps:
         step = state.step + 1
         shape = (o.batch_size, d.channels, d.size, d.size)
-        times, eps, coin = (value[share].to(accelerator.device) for value in drawn(settings, state, step, shape))
+        times, eps, coin = (sent(value[share], device) for value in drawn(settings, state, step, shape))
         pixels, numbers = next(stream)
-        x0 = to_float(pixels.to(accelerator.device, non_blocking=True))  # (N, C, H, W)
+        x0 = to_float(sent(pixels, device))  # (N, C, H, W)
         if d.flip:
             x0 = torch.where((coin < 0.5)[:, None, None, None], x0.flip(3), x0)
         inputs = [x0, times, eps]
         if labels is not None:
             drop = dropped(o.seed, step, o.batch_size, d.label_drop)[share]
             kept = labels[numbers].where(~drop, network.config.num_class_embeds - 1)  # the last is no class
-            inputs.append(kept.to(accelerator.device))
+            inputs.append(sent(kept, device))
         if settings.network.dropout:
             torch.manual_seed(o.seed * 2**32 + step * accelerator.num_processes + accelerator.process_index)
         for group in optimizer.param_groups:
             group["lr"] = rate(o, step, state.course)
-        loss = torch.zeros((), device=accelerator.device)
+        loss = torch.zeros((), device=device)
         # In equal parts, one after another in memory. The processes exchange the gradients once, with the last part's.
         parts = zip(*(value.chunk(o.accumulate) for value in inputs), strict=True)
         for k, part in enumerate(parts, 1):
