@@ -26,12 +26,14 @@ from ddim.diffusion import schedule
 from ddim.diffusion.process import marginal
 from ddim.system.files import held
 from ddim.training import loop as train
+from ddim.training.captured import Captured
 from ddim.training.loss import loss_of, randomness
 from ddim.training.new_model import build
 from ddim.training.presets import PRESETS
 from ddim.training.run import content_of
 
 ABAR = schedule.linear()
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 def test_the_first_loss_is_that_of_predicting_nothing():
@@ -432,7 +434,7 @@ def test_a_change_that_keeps_size_and_time_is_decoded_anew(tmp_path: Path, monke
     assert data.load(data.find(str(picture.parent), 8, 1)).max() == 20
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@GPU
 @pytest.mark.parametrize("labelled", [False, True])
 def test_a_step_on_a_gpu_never_waits_for_it(labelled: bool):
     settings = TINY.changed(flip=True, labels=labelled)
@@ -448,3 +450,46 @@ def test_a_step_on_a_gpu_never_waits_for_it(labelled: bool):
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert loss.isfinite()
+
+
+class Again:
+    """A stand-in of torch's graphs: it computes anew what was captured, into the same memory."""
+
+    def __init__(self, captured: Captured):
+        self.captured = captured
+
+    def replay(self) -> None:
+        before = [p.grad for p in self.captured.network.parameters()]
+        self.captured.network.zero_grad()
+        self.captured.loss.copy_(self.captured.compute())
+        for kept, p in zip(before, self.captured.network.parameters(), strict=True):
+            p.grad = kept.copy_(p.grad)
+
+
+def captured_here(self: Captured, inputs: list[torch.Tensor]) -> None:
+    self.inputs = [value.clone() for value in inputs]
+    self.network.zero_grad()
+    self.loss, self.graph = self.compute(), Again(self)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=GPU)])
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_captured_graph_learns_what_single_kernels_do(device: str, labelled: bool, monkeypatch: pytest.MonkeyPatch):
+    """On a CPU with a stand-in for the graph: each step takes its own batch, and gradients of its own."""
+    settings = TINY.changed(flip=True, labels=labelled)
+    images = torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    labels, found = (torch.arange(64) % 2 if labelled else None), []
+    if device == "cpu":
+        monkeypatch.setattr(Captured, "capture", captured_here)
+    for wanted in (True, False):
+        monkeypatch.setattr(train, "capturable", lambda *_, wanted=wanted: wanted)
+        torch.manual_seed(0)
+        model = build(settings, ("a", "b") if labelled else None).to(device)
+        state = train.State.new(settings.optimiser, model.network)
+        steps = train.fit(settings, state, model.abar, images, Accelerator(cpu=device == "cpu"), labels)
+        losses = [next(steps).item() for _ in range(8)]
+        assert len(set(losses)) == 8
+        found.append([torch.tensor(losses), *(p.detach().cpu() for p in state.average.module.parameters())])
+    near = {"rtol": 0, "atol": 0} if device == "cpu" else {"rtol": 1e-3, "atol": 1e-5}
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, **near)

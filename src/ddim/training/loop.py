@@ -17,6 +17,7 @@ from ddim.images.pixels import to_float
 from ddim.system.files import folder, replacing
 from ddim.system.machine import sent
 from ddim.training import resampling
+from ddim.training.captured import Captured, capturable
 from ddim.training.loss import OBJECTIVES, dropped, randomness
 from ddim.training.settings import Optimiser, Settings
 from ddim.training.variational import ResampledVLB, hybrid_loss
@@ -97,6 +98,27 @@ def drawn(settings: Settings, state: State, step: int, shape: tuple[int, ...]) -
     return times, eps, coin
 
 
+def inputs_of(
+    settings: Settings, state: State, pixels: Tensor, numbers: Tensor, labels: Tensor | None, accelerator
+) -> list[Tensor]:
+    """What the loss of the next step is of, on its device: x_0 (N, C, H, W), times (N,), ε, and any labels (N,).
+
+    pixels: the images of this process's share of the batch, uint8.  numbers: theirs in the set.
+    """
+    d, o, device, step = settings.data, settings.optimiser, accelerator.device, state.step + 1
+    share = slice(accelerator.process_index, None, accelerator.num_processes)
+    shape = (o.batch_size, d.channels, d.size, d.size)
+    times, eps, coin = (sent(value[share], device) for value in drawn(settings, state, step, shape))
+    x0 = to_float(sent(pixels, device))
+    if d.flip:
+        x0 = torch.where((coin < 0.5)[:, None, None, None], x0.flip(3), x0)
+    if labels is None:
+        return [x0, times, eps]
+    drop = dropped(o.seed, step, o.batch_size, d.label_drop)[share]
+    kept = labels[numbers].where(~drop, state.network.config.num_class_embeds - 1)  # the last is no class
+    return [x0, times, eps, sent(kept, device)]
+
+
 def fit(
     settings: Settings,
     state: State,
@@ -120,29 +142,20 @@ def fit(
     simple = OBJECTIVES[settings.network.predict]
     measure = {"simple": simple, "hybrid": hybrid_loss}.get(o.loss) or ResampledVLB(state.history)
     abar = abar.float().to(device) if measure is simple else abar  # once: a step must not wait for it
+    captured = Captured(measure, wrapped, abar, accelerator) if capturable(settings, accelerator) else None
     index = order(len(images), o.batch_size, o.seed, state.step)
     stream = numbered(images, (batch[share] for batch in index), d.workers)
     network.train()
     while state.step < o.steps:
         step = state.step + 1
-        shape = (o.batch_size, d.channels, d.size, d.size)
-        times, eps, coin = (sent(value[share], device) for value in drawn(settings, state, step, shape))
-        pixels, numbers = next(stream)
-        x0 = to_float(sent(pixels, device))  # (N, C, H, W)
-        if d.flip:
-            x0 = torch.where((coin < 0.5)[:, None, None, None], x0.flip(3), x0)
-        inputs = [x0, times, eps]
-        if labels is not None:
-            drop = dropped(o.seed, step, o.batch_size, d.label_drop)[share]
-            kept = labels[numbers].where(~drop, network.config.num_class_embeds - 1)  # the last is no class
-            inputs.append(sent(kept, device))
+        inputs = inputs_of(settings, state, *next(stream), labels, accelerator)
         if settings.network.dropout:
             torch.manual_seed(o.seed * 2**32 + step * accelerator.num_processes + accelerator.process_index)
         for group in optimizer.param_groups:
             group["lr"] = rate(o, step, state.course)
-        loss = torch.zeros((), device=device)
+        loss = captured(inputs) if captured else torch.zeros((), device=device)
         # In equal parts, one after another in memory. The processes exchange the gradients once, with the last part's.
-        parts = zip(*(value.chunk(o.accumulate) for value in inputs), strict=True)
+        parts = () if captured else zip(*(value.chunk(o.accumulate) for value in inputs), strict=True)
         for k, part in enumerate(parts, 1):
             with nullcontext() if k == o.accumulate else accelerator.no_sync(wrapped):
                 with accelerator.autocast():
@@ -151,7 +164,8 @@ def fit(
             loss += share_of.detach()
         accelerator.clip_grad_norm_(network.parameters(), o.grad_clip)
         optimizer.step()
-        optimizer.zero_grad()
+        if not captured:
+            optimizer.zero_grad()
         if isinstance(measure, ResampledVLB):
             measure.remember(accelerator)
         state.average.update_parameters(network)

@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from statistics import median
 
 import torch
@@ -31,16 +32,22 @@ def measured(settings: Settings, accelerator, clock: Clock, seconds: float, mode
     state, shares = State.new(settings.optimiser, network), accelerator.num_processes
     parameters = sum(p.numel() for p in network.parameters())
     batch = max(1, settings.optimiser.batch_size // (shares * settings.optimiser.accumulate))
+    take = partial(step, settings, state, model.abar, accelerator=accelerator, clock=clock)
     try:
         n = min(FIRST, batch)
-        each = step(settings, state, model.abar, n, accelerator, clock) / n
+        each = take(n) / n
+        if accelerator.device.type != "cpu":  # there the first one takes seconds, whatever the network
+            each = take(n) / n
         if TRIAL * each < 2 * seconds:
             n = min(TRIAL, batch)
-            each = step(settings, state, model.abar, n, accelerator, clock) / n
+            each = take(n) / n
+        while n < batch and n * each < seconds / 20:  # so short a step may be as short with more images
+            n = min(4 * n, batch)
+            each = take(n) / n
         n = int(max(n, min(batch, seconds / 2 / max(each, 1e-9))))
         taken: list[float] = []
         while len(taken) < 3 or (sum(taken) < seconds / 2 and len(taken) < MOST):
-            taken.append(max(step(settings, state, model.abar, n, accelerator, clock), 1e-9))
+            taken.append(max(take(n), 1e-9))
             if sum(taken) > seconds:
                 break
     except Exception as error:
