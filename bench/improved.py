@@ -35,7 +35,7 @@ VARIANTS = {
     "L_hybrid, linear": {"loss": "hybrid"},
     "L_hybrid, cosine": {"loss": "hybrid", "schedule": "cosine"},
 }
-PRESETS = {"digits": "digits", "cifar10": "cifar10-laptop"}
+PRESETS = {"digits": {"preset": "digits"}, "cifar10": {"preset": "cifar10-laptop", "patch": 2}}
 DDIM = "DDIM"
 
 
@@ -58,7 +58,7 @@ def trained(o: argparse.Namespace) -> dict[str, Path]:
     folders = {}
     for name, changes in VARIANTS.items():
         out = folders[name] = o.out / name.replace(", ", "-")
-        whole = {"preset": PRESETS[o.data_set], "time": f"{o.minutes}m", "held_out": 0.1, **changes}
+        whole = {**PRESETS[o.data_set], "time": f"{o.minutes}m", "held_out": 0.1, **changes}
         whole |= {"ch": o.ch} if o.ch else {}
         how = {"resume": True} if (out / "train.json").exists() else whole
         if not (out / "trained").exists():

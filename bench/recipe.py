@@ -121,7 +121,7 @@ class Training:
 
     def __init__(self, recipe: Recipe, images: Tensor, total: float, o: argparse.Namespace):
         settings = PRESETS["cifar10-laptop"].changed(
-            **{"ch": o.ch, "lr": o.lr, "steps": 10**9, "time": "1h", "seed": recipe.seed, **recipe.network}
+            **{"patch": 2, "ch": o.ch, "lr": o.lr, "steps": 10**9, "time": "1h", "seed": recipe.seed, **recipe.network}
         )
         self.recipe, self.images, self.total, self.how = recipe, images, total, settings.optimiser
         self.model = replace(build(settings), predicts=recipe.predicts)

@@ -131,7 +131,7 @@ def test_what_contradicts_the_model_is_refused_by_name(ddim_cli, tmp_path, pictu
     refused(ddim_cli(*how, "--mult", 1, 2), "--mult 1 2 contradicts cifar10, which has 1 2 2")
     refused(ddim_cli(*how, "--channels", 1), "--channels 1 contradicts cifar10, which has 3")
     refused(ddim_cli(*how, "--schedule", "cosine"), "--schedule cosine contradicts cifar10, which has linear")
-    refused(ddim_cli(*how, "--size", 36), "sample_size 36 cannot be halved 2 times by patches of 2")
+    refused(ddim_cli(*how, "--size", 34), "sample_size 34 cannot be halved 2 times")
     ddim.save(replace(tiny_model(channels=3), predicts="x0"), tmp_path / "x0")
     refused(ddim_cli("train", "--init", "x0", "--data", "mine"), "predicts x0; only a network that predicts ε or v")
     ddim.save(replace(tiny_model(channels=3), predicts="v"), tmp_path / "v")
