@@ -22,8 +22,10 @@ TABLE = f"{EVALUATE} --n 1000 --steps 10 20 50 {QUADRATIC} {CLASSES}"
 DEFAULT = f"{EVALUATE} --n 1000 --solver unipc --spacing power-1.5 --steps 10 --eta 0"
 COMMANDS = {  # by the folder of what comes of each; TRAIN and TEST are the images
     "table1": f"{TABLE} --eta 0 0.2 0.5 1 --clip off",
-    "hat": f"{TABLE} --eta hat --clip on",
+    "hat": f"{EVALUATE} --n 1000 --steps 10 20 {QUADRATIC} {CLASSES} --eta hat --clip on",
     "c5000": f"{EVALUATE} --n 5000 --steps 50 --eta 0 {QUADRATIC} {CLASSES} --clip off",
+    "n5000": f"{EVALUATE} --n 5000 --steps 50 --eta 0.5 {QUADRATIC} {CLASSES} --clip off",
+    "g50": f"{EVALUATE} --n 1000 --steps 50 --eta 0 {QUADRATIC} {CLASSES} --guidance 1.5 --clip off",
     "u20": f"{EVALUATE} --n 1000 --steps 20 --eta 0 {QUADRATIC} --clip off",
     "default-classes": f"{DEFAULT} {CLASSES}",
     "default": DEFAULT,

@@ -33,7 +33,7 @@ def main(out: Path) -> None:
     model = ddim.prepare(ddim.load("cifar10"), "auto")
     timed(model, 2)  # the first call warms up
     found = {steps: timed(model, steps) for steps in COUNTS}
-    labels = [f"{steps} evaluations, {seconds:.2g} s" for steps, (_, seconds) in found.items()]
+    labels = [f"{steps} evaluations, {seconds:.{0 if seconds > 10 else 1}f} s" for steps, (_, seconds) in found.items()]
     ddim.plots.save(ddim.show([images for images, _ in found.values()], labels, scale=2), out)
     print("\n".join(labels))
 
