@@ -87,7 +87,8 @@ def small(line: str) -> list[str] | None:
     words = shlex.split(line)
     if words[1] not in SMALL or any(word in line for word in NOT_HERE):
         return None
-    names = {"cifar10": "runs/colour"} if words[1] in EDITS else NAMES
+    names = {"cifar10": "runs/classes"} if "--label" in words else NAMES
+    names = {"cifar10": "runs/colour"} if words[1] in EDITS else names
     words = [names.get(word, word) for word in words[2:]]
     for option, value in SMALL[line.split()[1]].items():
         words = [*without(words, option), option, *value.split()]
@@ -123,6 +124,7 @@ def place(tmp_path: Path, ddim_cli):
         ddim.save(tiny_model(), tmp_path / name)
     ddim.save(tiny_model(channels=3, size=32), tmp_path / "runs/colour")
     ddim.save(labelled_model(), tmp_path / "runs/pets")
+    ddim.save(labelled_model(ddim.load("cifar10", "cpu").classes), tmp_path / "runs/classes")
     for name in ("runs/digits", "runs/held"):
         ddim.save(labelled_model(tuple("0123456789")), tmp_path / name)
     assert ddim_cli("encode", "digits", "a.png", "--steps", 4, "--out", "z.safetensors").returncode == 0
