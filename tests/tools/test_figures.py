@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from support.models import labelled_model
 
 import ddim
 
@@ -30,9 +31,9 @@ def test_the_exact_model_predicts_the_mean_of_the_data(t: int):
 
 
 def test_the_figure_of_the_readme(tmp_path: Path, monkeypatch, capsys):
-    """A row a number of evaluations, all of the same latents; here of the digits."""
+    """A row a number of evaluations, all of the same latents and classes; here of random weights."""
     monkeypatch.setattr(steps_figure, "COUNTS", (6, 3))
-    monkeypatch.setattr(steps_figure.ddim, "load", lambda name, load=ddim.load: load("digits"))
+    monkeypatch.setattr(steps_figure.ddim, "load", lambda name: labelled_model(tuple("0123456789")))
     steps_figure.main(tmp_path / "steps.png")
     said = capsys.readouterr().out.splitlines()
     assert [line.split(",")[0] for line in said] == ["6 evaluations", "3 evaluations"]
