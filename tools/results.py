@@ -26,7 +26,7 @@ COMMANDS = {  # by the folder of what comes of each; TRAIN and TEST are the imag
     "c5000": f"{EVALUATE} --n 5000 --steps 50 --eta 0 {QUADRATIC} {CLASSES} --clip off",
     "n5000": f"{EVALUATE} --n 5000 --steps 50 --eta 0.5 {QUADRATIC} {CLASSES} --clip off",
     "g50": f"{EVALUATE} --n 1000 --steps 50 --eta 0 {QUADRATIC} {CLASSES} --guidance 1.5 --clip off",
-    "u20": f"{EVALUATE} --n 1000 --steps 20 --eta 0 {QUADRATIC} --clip off",
+    "none": f"{EVALUATE} --n 1000 --steps 20 50 --eta 0 {QUADRATIC} --clip off",
     "default-classes": f"{DEFAULT} {CLASSES}",
     "default": DEFAULT,
     "samples": f"sample cifar10 --n 60 {CLASSES} --solver ddim --steps 50 {QUADRATIC}",
