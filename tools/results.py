@@ -35,6 +35,9 @@ COMMANDS = {  # by the folder of what comes of each; TRAIN and TEST are the imag
     "consist": f"consistency cifar10 --n 16 --steps 10 20 50 100 500 {QUADRATIC}",
     "seeds": f"interpolate cifar10 --seeds 0 1 2 3 --label 0 1 7 8 --guidance 2 --steps 50 {QUADRATIC}",
     "real": "interpolate cifar10 a.png b.png --label airplane bird --steps 50",
+    "recognised": "bench/recognised.py cifar10 --data TRAIN --test TEST --judge judge.safetensors",
+    "exact": "bench/exact.py TRAIN",
+    "seconds": "bench/scaling.py steps --model cifar10 --at 10 20 50",
     "sequence": f"sequence cifar10 --n 4 --label horse {QUADRATIC}",
 }
 FIGURES = {  # of the docs, by their file
@@ -63,8 +66,12 @@ def main() -> None:
     for name, k in zip("ab", ENDS, strict=True):
         save(to_pil(images.to_float(found.decode(k))), o.work / f"{name}.png")
     for out in o.only or COMMANDS:
-        print(f"ddim {COMMANDS[out]}", flush=True)
+        script = COMMANDS[out].startswith("bench/")
+        print(f"{'python' if script else 'ddim'} {COMMANDS[out]}", flush=True)
         words = [named.get(word, word) for word in COMMANDS[out].split()]
+        if script:
+            subprocess.run([sys.executable, HERE / words[0], *words[1:]], cwd=o.work, check=True)
+            continue
         if not (o.work / f"{out}-sheet.png").exists():
             subprocess.run([sys.executable, "-m", "ddim", *words, "--out", out], cwd=o.work, check=True)
     for made, name in FIGURES.items():

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ddim.errors import InputError, shown
+from ddim.system.machine import sent
 
 A, B = TypeVar("A"), TypeVar("B")
 
@@ -48,7 +49,7 @@ def draws(
     draw = partial(normal, seed, images, shape)
     here = like is None or like.device.type == "cpu"
     for z in (map if here else ahead)(draw, count(first)):
-        yield z if like is None else (z.pin_memory() if like.is_cuda else z).to(like, non_blocking=True)
+        yield z if like is None else sent(z, like.device).to(like.dtype)
 
 
 def ahead(function: Callable[[A], B], arguments: Iterable[A]) -> Iterator[B]:
